@@ -1,0 +1,1 @@
+"""Floor 2: commands on one side, sockets on the other."""

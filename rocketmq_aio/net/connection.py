@@ -1,0 +1,435 @@
+"""One connection, either end: many requests in flight, one write a tick, deadlines without timers.
+
+*The pending table.* A request is an entry `opaque → (sink, due, tick)`. Replies come in any order and are matched by
+`opaque` alone. The sink is a plain `Future` (a warm send) or an object with `settle` and `fail` (whatever needs more).
+
+*One write a tick.* Frames gather in a list; the first one of a turn of the loop schedules the flush. uvloop makes a
+system call for every `write`, so that joining is worth more than any codec. All requests of one flush share a `Tick`,
+which keeps when they were written: latency counts from there, and what was never written is surely not stored.
+
+*Deadlines* are in the entries; `net/deadlines.py` looks at them. *Two states*: open, from `connection_made` until the
+first of `abort` and `connection_lost`; then closed, for good.
+
+This file knows frames and opaques, and nothing of brokers, topics or retries.
+
+Source: `NettyRemotingAbstract.java` (5.3.3) for the matching of answers.
+Differs: Java closes the connection of a request that timed out, and with it every other request on it; here it stays.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from struct import Struct
+from typing import Any, Protocol, cast
+
+from rocketmq_aio.codes import FLAG_RESPONSE
+from rocketmq_aio.errors import (
+    ConnectionLostError,
+    LocalProtocolError,
+    RemoteProtocolError,
+    RequestTimeoutError,
+    RocketMQError,
+    TransportError,
+)
+from rocketmq_aio.net.deadlines import DeadlineScan, Entry, Tick
+from rocketmq_aio.wire.frame import FRAME_BYTES_MAX, FrameReader, RemotingCommand
+from rocketmq_aio.wire.incoming import Reply, Request
+
+__all__ = ["Connection", "Sink"]
+
+OPAQUE_MAX = 0x7FFF_FFFF
+#: From this size on a body is written apart: copying it into the joined write costs more than another system call.
+LARGE_BODY = 64 * 1024
+
+_pack_lengths = Struct(">II").pack
+
+
+class Sink(Protocol):
+    """Where the outcome of a request goes: exactly one of the two is called, once, in the context of read or scan."""
+
+    def settle(self, reply: Reply) -> None:
+        """An answer came, of whatever code."""
+
+    def fail(self, error: RocketMQError) -> None:
+        """No answer will come."""
+
+
+class Connection(asyncio.Protocol):
+    """One connection of the remoting protocol, the same class at both ends.
+
+    Args:
+        name: what error texts call the peer, such as ``broker-a at 127.0.0.1:10911``.
+        address: `host:port` of the peer, for errors' attributes.
+        monotonic: tells the time, in seconds.
+        decode: makes one value of a frame: `decode_reply` where mostly answers come, `decode_request` where mostly
+            requests do.
+        on_request: takes what the peer asks. None: requests are dropped.
+        on_lost: told once, when the connection is gone; with the error, or None if this side closed it.
+        pause_reading: stop reading while the peer does not take what is written. For servers, where a slow reader would
+            otherwise fill the memory; a client that did so could lock up against such a server.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        monotonic: Callable[[], float],
+        decode: Callable[[int, bytes, bytes], Reply | Request],
+        address: str = "",
+        on_request: Callable[[Connection, Reply | Request], None] | None = None,
+        on_lost: Callable[[Connection, TransportError | None], None] | None = None,
+        pause_reading: bool = False,
+    ) -> None:
+        self.name = name
+        self.address = address
+        self.writable = False
+        self.closed = False
+        self.last_activity = 0.0
+        self.late_answers = 0
+        self.peer: tuple[str, int] = ("", 0)
+        self.local: tuple[str, int] = ("", 0)
+        self._monotonic = monotonic
+        self._decode = decode
+        self._on_request = on_request
+        self._on_lost = on_lost
+        self._pause_reading = pause_reading
+        self._reader = FrameReader()
+        self._pending: dict[int, Entry] = {}
+        self._opaque = 1
+        self._out: list[bytes] = []
+        self._has_large = False
+        self._tick = Tick()
+        self._scan = DeadlineScan(self._pending, monotonic, lambda: self.last_activity, self._time_out)
+        self._drain_waiters: list[asyncio.Future[None]] = []
+        self._failure: TransportError | None = None
+        self._transport: asyncio.Transport = cast(asyncio.Transport, None)
+        self._loop: asyncio.AbstractEventLoop = cast(asyncio.AbstractEventLoop, None)
+        self._lost: asyncio.Future[None] | None = None
+
+    # --- asking
+
+    def request(self, template: bytes, fields: tuple[Any, ...], body: bytes, due: float) -> asyncio.Future[Reply]:
+        """Send a request whose header is prepared but for some fields; the warm path of a send.
+
+        Args:
+            template: the JSON header with a place for each of `fields`, then one for the opaque.
+            fields: what goes into the template.
+            body: the body.
+            due: the deadline, in seconds of `monotonic`.
+
+        Returns:
+            A future of the reply, of whatever code. It fails with a `ConnectionLostError` or `RequestTimeoutError`.
+
+        Raises:
+            ConnectionLostError: the connection is gone already; nothing was sent.
+        """
+        pending = self._pending
+        opaque = self._opaque
+        while opaque in pending:
+            opaque = (opaque + 1) & OPAQUE_MAX
+        self._opaque = (opaque + 1) & OPAQUE_MAX
+        out = self._out
+        if not out:
+            self._schedule_flush()
+        header = template % (*fields, opaque)
+        size = len(header)
+        if len(body) < LARGE_BODY:
+            out.append(_pack_lengths(4 + size + len(body), size) + header + body)
+        else:
+            out.append(_pack_lengths(4 + size + len(body), size) + header)
+            out.append(body)
+            self._has_large = True
+        future: asyncio.Future[Reply] = self._loop.create_future()
+        pending[opaque] = (future, due, self._tick)
+        return future
+
+    def call(self, command: RemotingCommand, due: float) -> asyncio.Future[Reply]:
+        """Send `command`; like `request`, for what has no prepared header."""
+        future: asyncio.Future[Reply] = self._loop.create_future()
+        self.submit(command, due, future)
+        return future
+
+    def submit(self, command: RemotingCommand, due: float, sink: Sink | asyncio.Future[Reply]) -> None:
+        """Send `command`, whose opaque is set here, and give its answer to `sink`.
+
+        Raises:
+            ConnectionLostError: the connection is gone already; nothing was sent.
+            LocalProtocolError: the command cannot be encoded, or is too large for a frame; nothing was sent.
+        """
+        self._check_open()
+        command.opaque = self._next_opaque()
+        frame = command.encode()
+        if len(frame) > FRAME_BYTES_MAX:
+            raise LocalProtocolError(f"A frame of {len(frame):,} bytes is over the limit of {FRAME_BYTES_MAX:,} bytes.")
+        self._append(frame)
+        self._pending[command.opaque] = (sink, due, self._tick)
+
+    def post(self, template: bytes, fields: tuple[Any, ...], body: bytes) -> asyncio.Future[None]:
+        """Send a one-way request with a prepared header.
+
+        Returns:
+            A future that is done once the frame is written, and fails if the connection is lost before.
+        """
+        self._check_open()
+        header = template % (*fields, self._next_opaque())
+        self._append(_pack_lengths(4 + len(header) + len(body), len(header)) + header + body)
+        written: asyncio.Future[None] = self._loop.create_future()
+        if self._tick.waiting is None:
+            self._tick.waiting = []
+        self._tick.waiting.append(written)
+        return written
+
+    def write(self, frame: bytes) -> None:
+        """Write a whole frame at the end of this tick. On a closed connection it is dropped: nobody waits for it."""
+        if not self.closed:
+            self._append(frame)
+
+    @property
+    def loop_stalls(self) -> int:
+        """How often the event loop was found to have been blocked."""
+        return self._scan.stalls
+
+    @property
+    def pending_count(self) -> int:
+        """Requests without an answer yet, abandoned ones included until their deadline."""
+        return len(self._pending)
+
+    def _next_opaque(self) -> int:
+        opaque = self._opaque
+        while opaque in self._pending:
+            opaque = (opaque + 1) & OPAQUE_MAX
+        self._opaque = (opaque + 1) & OPAQUE_MAX
+        return opaque
+
+    def _append(self, frame: bytes) -> None:
+        if not self._out:
+            self._schedule_flush()
+        self._out.append(frame)
+
+    def _check_open(self) -> None:
+        if self.closed:
+            raise ConnectionLostError(
+                f"The connection to {self.name} is closed; nothing was sent.", address=self.address
+            ) from self._failure
+
+    def _schedule_flush(self) -> None:
+        self._check_open()
+        self._loop.call_soon(self._flush)
+        self._scan.arm(self._loop)
+
+    def _flush(self) -> None:
+        if self.closed:
+            return
+        tick = self._tick
+        self._tick = Tick()
+        out = self._out
+        tick.flushed_at = self.last_activity = self._monotonic()
+        if self._has_large:
+            self._write_large(out)
+        else:
+            self._transport.write(b"".join(out))
+        out.clear()
+        if tick.waiting is not None:
+            for written in tick.waiting:
+                if not written.done():
+                    written.set_result(None)
+
+    def _write_large(self, out: list[bytes]) -> None:
+        self._has_large = False
+        small: list[bytes] = []
+        for piece in out:
+            if len(piece) < LARGE_BODY:
+                small.append(piece)
+                continue
+            self._transport.write(b"".join(small))
+            small.clear()
+            self._transport.write(piece)
+        if small:
+            self._transport.write(b"".join(small))
+
+    # --- hearing
+
+    def data_received(self, data: bytes) -> None:
+        """Split, decode, match; called by the transport."""
+        now = self.last_activity = self._monotonic()
+        reader = self._reader
+        pending = self._pending
+        decode = self._decode
+        for serialize_type, header, body in reader.feed(data):
+            try:
+                incoming = decode(serialize_type, header, body)
+            except LocalProtocolError as error:
+                self._refuse(error)
+                return
+            if not incoming.flag & FLAG_RESPONSE:
+                if self._on_request is not None:
+                    self._on_request(self, incoming)
+                if self.closed:
+                    return
+                continue
+            entry = pending.pop(incoming.opaque, None)
+            if entry is None:
+                self.late_answers += 1
+                continue
+            sink = entry[0]
+            incoming.latency = now - entry[2].flushed_at
+            if type(sink) is asyncio.Future:
+                # A cancelled task has cancelled its future before the answer came.
+                if sink.done():
+                    self.late_answers += 1
+                else:
+                    sink.set_result(incoming)
+            else:
+                sink.settle(incoming)
+                if self.closed:
+                    return
+        if reader.error is not None:
+            self._refuse(reader.error, data)
+
+    def _refuse(self, error: LocalProtocolError, data: bytes = b"") -> None:
+        """The peer does not speak the protocol: its connection dies, and nothing else."""
+        hint = ""
+        if data.startswith(b"HTTP/"):
+            hint = "It answers in HTTP: look at the address and the port."
+        elif data.startswith(b"\x15\x03"):
+            hint = "It answers in TLS, which this client does not speak yet."
+        remote = RemoteProtocolError(
+            f"{self.name} sent bytes that are not the remoting protocol: {error}",
+            address=self.address, hint=hint,
+        )
+        remote.__cause__ = error
+        self.abort(remote)
+
+    def _time_out(self, entry: Entry) -> None:
+        sink, _, tick = entry
+        if type(sink) is asyncio.Future and sink.done():
+            return
+        written = tick.flushed_at > 0
+        error = RequestTimeoutError(
+            f"{self.name} did not answer in time" + ("." if written else "; the request was not even written."),
+            address=self.address, maybe_stored=written,
+        )
+        _fail(sink, error)
+
+    # --- the transport's side
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Called by the transport."""
+        self._transport = cast(asyncio.Transport, transport)
+        self._loop = asyncio.get_running_loop()
+        self._lost = self._loop.create_future()
+        self.peer = _address(transport.get_extra_info("peername"))
+        self.local = _address(transport.get_extra_info("sockname"))
+        self.writable = True
+        self.last_activity = self._monotonic()
+
+    def pause_writing(self) -> None:
+        """Called by the transport when its buffer is full."""
+        self.writable = False
+        if self._pause_reading and not self.closed:
+            self._transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        """Called by the transport when its buffer has drained."""
+        self.writable = True
+        if self._pause_reading and not self.closed:
+            self._transport.resume_reading()
+        self._wake_drain_waiters()
+
+    async def drained(self) -> None:
+        """Wait until the socket takes bytes again, or the connection is lost. Safe to cancel."""
+        while not self.writable and not self.closed:
+            waiter: asyncio.Future[None] = self._loop.create_future()
+            self._drain_waiters.append(waiter)
+            await waiter
+
+    def _wake_drain_waiters(self) -> None:
+        waiters, self._drain_waiters = self._drain_waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Called by the transport, once."""
+        if not self.closed:
+            words = f" ({exc})" if exc is not None and str(exc) else ""
+            self._failure = ConnectionLostError(
+                f"{self.name} closed the connection{words}.", address=self.address
+            )
+            self._failure.__cause__ = exc
+            self._close()
+        if self._lost is not None and not self._lost.done():
+            self._lost.set_result(None)
+
+    def abort(self, error: TransportError | None = None) -> None:
+        """Close at once, fail what is pending. Idempotent; also with the loop stopped or closed.
+
+        Args:
+            error: why, if it is the peer's fault.
+        """
+        if self.closed:
+            return
+        self._failure = error
+        self._close()
+        if self._transport is not None:
+            try:
+                self._transport.abort()
+            except RuntimeError:  # the loop is closed, and with it the selector; the socket goes with its transport
+                self._transport.close()
+
+    def _close(self) -> None:
+        self.closed = True
+        self.writable = False
+        self._out.clear()
+        self._scan.stop()
+        entries = list(self._pending.values())
+        self._pending.clear()
+        unwritten = self._tick
+        for sink, _, tick in entries:
+            _fail(sink, self._lost_error(written=tick.flushed_at > 0))
+        for written in unwritten.waiting or ():
+            _fail(written, self._lost_error(written=False))
+        self._wake_drain_waiters()
+        if self._on_lost is not None:
+            self._on_lost(self, self._failure)
+
+    def _lost_error(self, *, written: bool) -> TransportError:
+        """A new error for one request: errors are raised, and must not share a traceback."""
+        if self._failure is None:
+            words = f"The connection to {self.name} was closed."
+            error: TransportError = ConnectionLostError(words, address=self.address)
+        else:
+            error = cast(TransportError, self._failure.again())
+        error.maybe_stored = written
+        return error
+
+    @property
+    def transport_gone(self) -> bool:
+        """True once the socket is closed."""
+        return self._lost is None or self._lost.done()
+
+    async def wait_lost(self) -> None:
+        """Wait until the transport is gone. Safe to cancel."""
+        if self._lost is not None:
+            await asyncio.shield(self._lost)
+
+
+def _fail(sink: Any, error: RocketMQError) -> None:
+    if isinstance(sink, asyncio.Future):
+        try:
+            if not sink.done():
+                sink.set_exception(error)
+                # Looked at here, because somebody who is cancelled in this very turn never will: no reason to log.
+                sink.exception()
+        except RuntimeError:  # the loop is closed: nobody can be told any more
+            pass
+    else:
+        sink.fail(error)
+
+
+def _address(name: object) -> tuple[str, int]:
+    if isinstance(name, tuple) and len(name) >= 2:
+        return str(name[0]), int(name[1])
+    return "", 0
+
