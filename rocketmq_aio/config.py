@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from types import MappingProxyType
 
 import msgspec
 
@@ -93,7 +92,7 @@ class ClientConfig(msgspec.Struct, frozen=True, kw_only=True):
         _check_seconds(me, "reconnect_backoff[0]", first, 0, 3600)
         _check_seconds(me, "reconnect_backoff[1]", longest, first, 3600)
         if isinstance(self.address_map, Mapping):
-            msgspec.structs.force_setattr(self, "address_map", MappingProxyType(dict(self.address_map)))
+            msgspec.structs.force_setattr(self, "address_map", dict(self.address_map))
         elif self.address_map is not None and not callable(self.address_map):
             raise ConfigError(f"{me}: address_map must be a mapping or a function, not {self.address_map!r}.")
 

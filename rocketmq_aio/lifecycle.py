@@ -56,7 +56,7 @@ class Service:
         self.forked = False
         self.crash: BaseException | None = None
         self.errors_survived = 0
-        self.on_crash: Callable[[BaseException], None] | None = None
+        self.on_crash: Callable[[], object] | None = None
         self._thread = 0
         self._tasks: dict[str, asyncio.Task[Any]] = {}
         self._serial = 0
@@ -100,6 +100,10 @@ class Service:
             return ClosedError(f"{self.name} is {self.state.value}.", hint="Make a new one.")
         if self.state is State.STARTING:
             return NotStartedError(f"{self.name} is still starting.", hint="Await start() first.")
+        return self.wrong_loop_error()
+
+    def wrong_loop_error(self) -> WrongLoopError:
+        """It is used from another loop than its own."""
         return WrongLoopError(
             f"{self.name} belongs to another event loop than the one that runs here.",
             hint="From another thread use asyncio.run_coroutine_threadsafe(coroutine, loop_of_the_producer); "
@@ -129,7 +133,13 @@ class Service:
             name: for the task's name and for logs.
             coroutine: what to run.
             repeats: it repeats by itself (a virtual loop must not take it for progress).
+
+        Raises:
+            StateError: the service has ended; a task that starts now would have nobody to cancel it.
         """
+        if self.state in (State.CLOSED, State.FAILED):
+            coroutine.close()
+            raise self.state_error()
         assert self.loop is not None
         self._serial += 1
         key = f"{name}-{self._serial}"
@@ -157,7 +167,7 @@ class Service:
         self.state = State.FAILED
         logger.error("%s failed", self.name, exc_info=error)
         if self.on_crash is not None:
-            self.on_crash(error)
+            self.on_crash()
 
     def every(self, name: str, interval: float, step: Callable[[], Awaitable[None]], *, first: float) -> None:
         """Call `step` every `interval` seconds in a background task, the first time after `first` seconds.

@@ -12,21 +12,18 @@ Differs: only brokers to which there is a connection are told; Java connects to 
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
 
 from rocketmq_aio.codes import RequestCode, ResponseCode, code_name
 from rocketmq_aio.config import ClientConfig
 from rocketmq_aio.environment import Environment
 from rocketmq_aio.errors import RocketMQError, broker_error
+from rocketmq_aio.lanes import LaneTable
 from rocketmq_aio.net.connection import Connection
 from rocketmq_aio.net.pool import Pool
 from rocketmq_aio.wire.bodies import HeartbeatData, ProducerData, encode_json
 from rocketmq_aio.wire.frame import RemotingCommand
 from rocketmq_aio.wire.headers import UnregisterClientRequestHeader, encode_fields
 from rocketmq_aio.wire.incoming import Reply
-
-if TYPE_CHECKING:
-    from rocketmq_aio.send import LaneTable
 
 __all__ = ["Membership"]
 

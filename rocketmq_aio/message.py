@@ -12,16 +12,20 @@ import enum
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
+from types import MappingProxyType
+from typing import Any
 
 import msgspec
 from msgspec.structs import force_setattr
 
 from rocketmq_aio.errors import NotDurableError, RocketMQError
-from rocketmq_aio.properties import KEYS, TAGS, UNIQ_KEY, WAIT, decode_properties
+from rocketmq_aio.properties import KEYS, RESERVED_NAMES, TAGS, UNIQ_KEY, WAIT, decode_properties
 
 __all__ = ["Message", "MessageExt", "MessageQueue", "SendAttempt", "SendResult", "SendStatus"]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+_NO_PROPERTIES: Mapping[str, str] = MappingProxyType({})
 
 
 class _TopicAndBody(msgspec.Struct, frozen=True):
@@ -50,7 +54,7 @@ class Message(_TopicAndBody, frozen=True, kw_only=True):
 
     tags: str = ""
     keys: Sequence[str] = ()
-    properties: Mapping[str, str] = {}
+    properties: Mapping[str, str] = _NO_PROPERTIES
     wait_store_ok: bool = True
     flag: int = 0
 
@@ -62,7 +66,7 @@ class Message(_TopicAndBody, frozen=True, kw_only=True):
             and type(self.body) is bytes
             and type(self.tags) is str
             and self.keys == ()
-            and self.properties == {}
+            and self.properties is _NO_PROPERTIES
             and type(self.flag) is int
             and type(self.wait_store_ok) is bool
         ):
@@ -75,6 +79,15 @@ class Message(_TopicAndBody, frozen=True, kw_only=True):
         force_setattr(self, "body", _copy_body(self.body))
         force_setattr(self, "keys", _copy_keys(self.keys))
         force_setattr(self, "properties", _copy_properties(self.properties))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle and copy without the read-only view of the properties, which cannot be pickled."""
+        values = {name: getattr(self, name) for name in self.__struct_fields__}
+        return _restore_message, (type(self), values | {"properties": dict(self.properties)})
+
+
+def _restore_message(kind: type[Message], values: dict[str, Any]) -> Message:
+    return kind(**values)
 
 
 def _check_type(name: str, value: object, kind: type, words: str) -> None:
@@ -106,7 +119,7 @@ def _copy_keys(keys: object) -> tuple[str, ...]:
 
 def _copy_properties(properties: object) -> Mapping[str, str]:
     if properties is None:
-        return {}
+        return _NO_PROPERTIES
     if not isinstance(properties, Mapping):
         raise TypeError(f"Message: properties must be a mapping of str to str, not {type(properties).__name__}.")
     copy = dict(properties)
@@ -115,7 +128,7 @@ def _copy_properties(properties: object) -> Mapping[str, str]:
             raise TypeError(f"Message: names of properties must be str, not {type(name).__name__}.")
         if not isinstance(value, str):
             raise TypeError(f"Message: property {name!r} must be a str, not {type(value).__name__}.")
-    return copy
+    return MappingProxyType(copy)
 
 
 class MessageQueue(msgspec.Struct, frozen=True, order=True, gc=False):
@@ -154,7 +167,7 @@ class SendResult(msgspec.Struct, frozen=True, gc=False):
         recall_handle: with which a delayed message can be recalled, or empty.
         region_id: the broker's region.
         attempt_count: how many attempts were made, at least 1.
-        elapsed: seconds from the call of `send` to the arrival of the answer.
+        elapsed: seconds from the call of `send` to its return.
     """
 
     status: SendStatus
@@ -270,6 +283,14 @@ class MessageExt(msgspec.Struct, frozen=True, dict=True, kw_only=True):
     def wait_store_ok(self) -> bool:
         """Whether the sender wanted to wait for flush and replication."""
         return self.properties.get(WAIT, "true").lower() == "true"
+
+    def to_message(self) -> Message:
+        """A copy that can be sent: topic, body, tag, keys, flag and the user's own properties."""
+        own = {name: value for name, value in self.properties.items() if name not in RESERVED_NAMES}
+        return Message(
+            self.topic, self.body, tags=self.tags, keys=self.keys, properties=own, flag=self.flag,
+            wait_store_ok=self.wait_store_ok,
+        )
 
     @property
     def born_at(self) -> datetime:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import warnings
+import weakref
 from collections.abc import Sequence
 from types import TracebackType
 
@@ -19,13 +20,14 @@ import msgspec
 from rocketmq_aio.config import ProducerConfig
 from rocketmq_aio.environment import Environment
 from rocketmq_aio.errors import ClosedError, ConfigError, RequestTimeoutError, RocketMQError
+from rocketmq_aio.lanes import LaneTable
 from rocketmq_aio.lifecycle import Service, State
 from rocketmq_aio.membership import Membership
 from rocketmq_aio.message import MessageQueue
 from rocketmq_aio.name_servers import NameServers, RouteTable, parse_namesrv
 from rocketmq_aio.net.pool import Pool
 from rocketmq_aio.observe import ProducerStats
-from rocketmq_aio.send import LaneTable, SendPath
+from rocketmq_aio.send import SendPath
 from rocketmq_aio.validation import check_group, check_topic, seconds_of
 from rocketmq_aio.wire.ids import UniqueIds
 
@@ -138,7 +140,9 @@ class Producer(SendPath):
         """
         service = self._service
         service.begin()
-        service.on_crash = lambda error: self._shut("the producer failed")
+        # Weakly, because tasks reference the service: a forgotten producer must be collected, to say so.
+        crashed = weakref.WeakMethod(self._shut)
+        service.on_crash = lambda: (shut := crashed()) and shut("the producer failed")
         try:
             if self._topics:
                 async with asyncio.timeout(self._timeout):
@@ -156,6 +160,8 @@ class Producer(SendPath):
         except BaseException:
             self.abort()
             raise
+        if service.state is not State.STARTING:  # closed meanwhile, by another task
+            raise service.state_error()
         client = self._config.client
         service.every("route refresh", client.route_refresh, self._routes.refresh_all, first=client.route_refresh)
         service.every("heartbeat", client.heartbeat, self._membership.beat, first=client.heartbeat)
@@ -250,6 +256,11 @@ class Producer(SendPath):
             service.state = State.CLOSED
             return self._finish_report()
         service.check_thread()
+        if service.loop is not asyncio.get_running_loop():
+            if service.loop is not None and not service.loop.is_closed():
+                raise service.wrong_loop_error()
+            self.abort()
+            return self._finish_report()
         seconds = self._config.drain if drain is None else drain
         if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds < float("inf"):
             raise ConfigError(f"drain must be 0 seconds or more and finite, not {drain!r}.")

@@ -21,7 +21,7 @@ from rocketmq_aio.wire.bodies import TopicRouteData
 __all__ = ["TopicRoute", "topic_route"]
 
 MASTER_ID = 0
-#: Queues of one topic at one broker. RocketMQ has no limit; the bytes of a stranger need one.
+#: Queues of one topic at all brokers. RocketMQ has no limit; the bytes of a stranger need one.
 QUEUES_MAX = 65_536
 
 
@@ -45,11 +45,13 @@ def topic_route(topic: str, data: TopicRouteData) -> TopicRoute:
     Raises:
         LocalProtocolError: it claims more queues than any topic has.
     """
+    total = 0
     for queue_data in data.queue_datas:
-        if not 0 <= queue_data.write_queue_nums <= QUEUES_MAX:
+        total += queue_data.write_queue_nums
+        if queue_data.write_queue_nums < 0 or total > QUEUES_MAX:
             raise LocalProtocolError(
-                f"{queue_data.broker_name!r} claims {queue_data.write_queue_nums:,} queues of {topic!r}; "
-                f"the limit is {QUEUES_MAX:,}."
+                f"{queue_data.broker_name!r} claims {queue_data.write_queue_nums:,} queues of {topic!r}, which makes "
+                f"{total:,} with those before; the limit is 0 to {QUEUES_MAX:,} for all brokers together."
             )
     masters = {
         broker.broker_name: broker.broker_addrs[MASTER_ID]

@@ -1,15 +1,12 @@
 """The journey of a message: from `send` to its acknowledgement.
 
-*Lane.* One queue of a route with everything constant prepared: its encoded header, its broker's connection. A route
-that changes brings new lanes; nobody edits one.
-
 *Warm path.* `send` is one coroutine with one suspension. It looks a lane up, formats the frame, and awaits the answer.
 What is rare (a cold route, no connection, no room, an option) is one `return await self._send_slow(...)`.
 
 *Slow path.* It waits for room, route, connection and socket, in that order and within one deadline, then sends the same
 bytes on the same lane. A property of the two: they give the same results.
 
-This file knows lanes, deadlines and outcomes, and nothing of sockets or name servers.
+This file knows lanes (`lanes.py`), deadlines and outcomes, and nothing of sockets or name servers.
 
 Source: `DefaultMQProducerImpl.sendDefaultImpl`, `MQClientAPIImpl.processSendResponse` (5.3.3).
 """
@@ -21,7 +18,7 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import NoReturn
 
-from rocketmq_aio.codes import FLAG_ONEWAY, VERSION, RequestCode, ResponseCode, code_name
+from rocketmq_aio.codes import RequestCode, ResponseCode, code_name
 from rocketmq_aio.config import ProducerConfig
 from rocketmq_aio.environment import Environment
 from rocketmq_aio.errors import (
@@ -38,120 +35,24 @@ from rocketmq_aio.errors import (
     SendTimeoutError,
     broker_error,
 )
+from rocketmq_aio.lanes import Lane, Lanes, LaneTable
 from rocketmq_aio.lifecycle import Service, State
 from rocketmq_aio.message import Message, MessageQueue, SendAttempt, SendResult, SendStatus
 from rocketmq_aio.name_servers import NameServers, RouteTable
 from rocketmq_aio.net.connection import Connection
 from rocketmq_aio.net.pool import Pool
 from rocketmq_aio.observe import SendCounters
-from rocketmq_aio.routes import TopicRoute
 from rocketmq_aio.validation import check_message, seconds_of, user_properties
 from rocketmq_aio.window import SendWindow
-from rocketmq_aio.wire.headers import SendMessageRequestHeaderV2
 from rocketmq_aio.wire.ids import UniqueIds
 from rocketmq_aio.wire.incoming import Reply
-from rocketmq_aio.wire.template import encode_text, send_template
+from rocketmq_aio.wire.template import encode_text
 
-__all__ = ["Lanes", "SendPath"]
+__all__ = ["SendPath"]
 
 _running_loop = asyncio._get_running_loop  # None instead of an error where no loop runs
 _STATUSES: Mapping[int, SendStatus] = {int(status): status for status in SendStatus}
 _SEND_OK = SendStatus.SEND_OK
-
-
-class BrokerSlot:
-    """One broker as a producer sees it: its address, and its connection while there is one."""
-
-    __slots__ = ("addr", "connection", "name")
-
-    def __init__(self, name: str, addr: str) -> None:
-        self.name = name
-        self.addr = addr
-        self.connection: Connection | None = None
-
-
-class Lane:
-    """One queue with everything that is constant for it."""
-
-    __slots__ = ("broker", "oneway_template", "queue", "template")
-
-    def __init__(self, queue: MessageQueue, broker: BrokerSlot, template: bytes, oneway_template: bytes) -> None:
-        self.queue = queue
-        self.broker = broker
-        self.template = template
-        self.oneway_template = oneway_template
-
-
-class Lanes:
-    """The lanes of one route, and whose turn it is."""
-
-    __slots__ = ("count", "cursor", "lanes", "route")
-
-    def __init__(self, route: TopicRoute, lanes: tuple[Lane, ...], cursor: int) -> None:
-        self.route = route
-        self.lanes = lanes
-        self.count = len(lanes)
-        self.cursor = cursor
-
-
-class LaneTable:
-    """Topic → lanes: the producer's side of the route table.
-
-    Args:
-        group: the producer group.
-        config: what the headers say.
-        pool: where connections are.
-        environment: dice, for where each rotation begins.
-    """
-
-    def __init__(self, group: str, config: ProducerConfig, pool: Pool, environment: Environment) -> None:
-        self.lanes: dict[str, Lanes] = {}
-        self.brokers: dict[str, BrokerSlot] = {}
-        self._group = group
-        self._config = config
-        self._pool = pool
-        self._rng = environment.entropy("rotation")
-
-    def replace(self, route: TopicRoute) -> None:
-        """A route is new, or has changed: make its lanes."""
-        lanes = tuple(self._lane(queue, route.master_addrs[queue.broker_name]) for queue in route.queues)
-        # Producers that start together must not all begin with the same queue.
-        cursor = self._rng.randrange(len(lanes)) if lanes else 0
-        self.lanes[route.topic] = Lanes(route, lanes, cursor)
-
-    def _lane(self, queue: MessageQueue, addr: str) -> Lane:
-        broker = self.brokers.get(queue.broker_name)
-        if broker is None or broker.addr != addr:
-            broker = self.brokers[queue.broker_name] = BrokerSlot(queue.broker_name, addr)
-            broker.connection = self._pool.get(addr)
-        header = SendMessageRequestHeaderV2(
-            producer_group=self._group,
-            topic=queue.topic,
-            default_topic=self._config.create_topic_key,
-            default_topic_queue_nums=self._config.default_topic_queues,
-            queue_id=queue.queue_id,
-            sys_flag=0,
-            born_timestamp=0,
-            flag=0,
-            properties="",
-            reconsume_times=0,
-            unit_mode=False,
-            batch=False,
-            broker_name=queue.broker_name,
-        )
-        code = RequestCode.SEND_MESSAGE_V2
-        return Lane(
-            queue,
-            broker,
-            send_template(header, code=code, flag=0, version=VERSION),
-            send_template(header, code=code, flag=FLAG_ONEWAY, version=VERSION),
-        )
-
-    def connection_lost(self, connection: Connection) -> None:
-        """A connection is gone: its lanes go through the slow path, which makes a new one."""
-        for broker in self.brokers.values():
-            if broker.connection is connection:
-                broker.connection = None
 
 
 class SendPath:
@@ -238,7 +139,7 @@ class SendPath:
         message_id = self._next_id(wall)
         properties = f"UNIQ_KEY\x01{message_id}\x02WAIT\x01true\x02"
         if message.tags or message.keys or message.properties or not message.wait_store_ok:
-            properties = _properties(message, message_id)
+            properties = self._properties(message, message_id)
         window.messages += 1
         window.bytes += size
         try:
@@ -347,12 +248,21 @@ class SendPath:
                     f"The message body has {len(message.body):,} bytes, more than the whole window of "
                     f"{self._window.bytes_max:,} bytes.", hint="Raise ProducerConfig(window=Window(bytes_max=)).",
                 )
-            message_id = self._next_id(self._wall())
-            properties = encode_text(_properties(message, message_id))
         except MessageError as error:
             self._counters.fail(error)
             raise
+        message_id = self._next_id(self._wall())
+        properties = encode_text(self._properties(message, message_id))
         return Journey(message, message_id, properties, self._monotonic(), timeout)
+
+    def _properties(self, message: Message, message_id: str) -> str:
+        """The whole property string of a message."""
+        wait = "true" if message.wait_store_ok else "false"
+        try:
+            return f"UNIQ_KEY\x01{message_id}\x02WAIT\x01{wait}\x02{user_properties(message)}"
+        except MessageError as error:
+            self._counters.fail(error)
+            raise
 
     async def _enter(self, journey: Journey, size: int) -> None:
         """Wait for room."""
@@ -376,9 +286,9 @@ class SendPath:
                 while True:
                     where = f"for a connection to {broker.name} at {broker.addr}"
                     connection = broker.connection
-                    if connection is None:
-                        connection = await self._pool.connect(broker.addr, broker.name)
-                        broker.connection = connection if not connection.closed else None
+                    # A slot of a route that was replaced meanwhile is not told of losses: hence the second question.
+                    if connection is None or connection.closed:
+                        connection = broker.connection = await self._pool.connect(broker.addr, broker.name)
                     where = f"for {connection.name} to take more bytes"
                     await connection.drained()
                     if not connection.closed:
@@ -395,11 +305,7 @@ class SendPath:
 
     async def _find_lanes(self, topic: str) -> Lanes:
         lanes = self._lanes.get(topic)
-        if lanes is None:
-            await self._routes.get(topic)
-            lanes = self._lanes[topic]
-        if not lanes.count:
-            # Permissions and brokers change: look again before saying no.
+        if lanes is None or not lanes.count:  # permissions and brokers change: look again before saying no
             await self._routes.refresh(topic)
             lanes = self._lanes[topic]
         if not lanes.count:
@@ -486,12 +392,6 @@ class Journey:
     def fields(self, wall: float) -> tuple[int, int, bytes]:
         """What goes into a lane's template."""
         return int(wall * 1000), self.message.flag, self.properties
-
-
-def _properties(message: Message, message_id: str) -> str:
-    """The whole property string of a message."""
-    wait = "true" if message.wait_store_ok else "false"
-    return f"UNIQ_KEY\x01{message_id}\x02WAIT\x01{wait}\x02{user_properties(message)}"
 
 
 def _send_error(attempt: SendAttempt, message_id: str, elapsed: float) -> SendError:

@@ -10,6 +10,7 @@ own timer topic, where one foreign message stops the timer.
 from __future__ import annotations
 
 import re
+import sys
 from datetime import timedelta
 
 from rocketmq_aio.errors import ConfigError, MessageError
@@ -156,6 +157,6 @@ def seconds_of(name: str, value: object) -> float:
     seconds = value.total_seconds() if isinstance(value, timedelta) else value
     if isinstance(seconds, bool) or not isinstance(seconds, int | float):
         raise TypeError(f"{name} must be seconds or a timedelta, not {type(value).__name__}.")
-    if not 0 < seconds < float("inf"):
+    if not 0 < seconds <= sys.float_info.max:
         raise ConfigError(f"{name} must be more than 0 seconds and finite, not {value!r}.")
     return float(seconds)

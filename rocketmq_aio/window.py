@@ -65,7 +65,7 @@ class SendWindow:
                 if entry in self._line:  # not if the line was turned away meanwhile
                     self._line.remove(entry)
                     self.admit()
-            else:  # let in and cancelled in the same turn: the room goes to the next one
+            elif place.exception() is None:  # let in and cancelled in the same turn: the room goes to the next one
                 self.leave(size)
             raise
 
@@ -112,5 +112,9 @@ class SendWindow:
         """Turn away all who wait in line, each with a new error like `error`."""
         while self._line:
             place, _ = self._line.popleft()
-            if not place.done():
-                place.set_exception(error.again())
+            try:
+                if not place.done():
+                    place.set_exception(error.again())
+            except RuntimeError:  # the loop is closed: nobody can be told any more
+                pass
+        self.admit()  # without a line the door is open, and `idle` may be at its end

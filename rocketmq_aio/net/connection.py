@@ -19,6 +19,7 @@ Differs: Java closes the connection of a request that timed out, and with it eve
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable
 from struct import Struct
 from typing import Any, Protocol, cast
@@ -33,7 +34,7 @@ from rocketmq_aio.errors import (
     TransportError,
 )
 from rocketmq_aio.net.deadlines import DeadlineScan, Entry, Tick
-from rocketmq_aio.wire.frame import FRAME_BYTES_MAX, FrameReader, RemotingCommand
+from rocketmq_aio.wire.frame import FrameReader, RemotingCommand
 from rocketmq_aio.wire.incoming import Reply, Request
 
 __all__ = ["Connection", "Sink"]
@@ -46,7 +47,10 @@ _pack_lengths = Struct(">II").pack
 
 
 class Sink(Protocol):
-    """Where the outcome of a request goes: exactly one of the two is called, once, in the context of read or scan."""
+    """Where the outcome of a request goes: exactly one of the two is called, once, in the context of read or scan.
+
+    Neither may raise.
+    """
 
     def settle(self, reply: Reply) -> None:
         """An answer came, of whatever code."""
@@ -97,11 +101,12 @@ class Connection(asyncio.Protocol):
         self._reader = FrameReader()
         self._pending: dict[int, Entry] = {}
         self._opaque = 1
+        self._reads = 0
         self._out: list[bytes] = []
         self._has_large = False
         self._tick = Tick()
-        self._scan = DeadlineScan(self._pending, monotonic, lambda: self.last_activity, self._time_out)
-        self._drain_waiters: list[asyncio.Future[None]] = []
+        self._scan = DeadlineScan(self._pending, monotonic, lambda: self._reads, self._time_out)
+        self._drain_waiters: dict[asyncio.Future[None], None] = {}  # in order
         self._failure: TransportError | None = None
         self._transport: asyncio.Transport = cast(asyncio.Transport, None)
         self._loop: asyncio.AbstractEventLoop = cast(asyncio.AbstractEventLoop, None)
@@ -141,6 +146,8 @@ class Connection(asyncio.Protocol):
             out.append(body)
             self._has_large = True
         future: asyncio.Future[Reply] = self._loop.create_future()
+        if not pending and self._scan.handle is None:
+            self._scan.arm(self._loop)
         pending[opaque] = (future, due, self._tick)
         return future
 
@@ -159,11 +166,9 @@ class Connection(asyncio.Protocol):
         """
         self._check_open()
         command.opaque = self._next_opaque()
-        frame = command.encode()
-        if len(frame) > FRAME_BYTES_MAX:
-            raise LocalProtocolError(f"A frame of {len(frame):,} bytes is over the limit of {FRAME_BYTES_MAX:,} bytes.")
-        self._append(frame)
+        self._append(command.encode())
         self._pending[command.opaque] = (sink, due, self._tick)
+        self._scan.arm(self._loop)
 
     def post(self, template: bytes, fields: tuple[Any, ...], body: bytes) -> asyncio.Future[None]:
         """Send a one-way request with a prepared header.
@@ -214,9 +219,9 @@ class Connection(asyncio.Protocol):
             ) from self._failure
 
     def _schedule_flush(self) -> None:
-        self._check_open()
+        if self.closed:
+            self._check_open()
         self._loop.call_soon(self._flush)
-        self._scan.arm(self._loop)
 
     def _flush(self) -> None:
         if self.closed:
@@ -232,8 +237,7 @@ class Connection(asyncio.Protocol):
         out.clear()
         if tick.waiting is not None:
             for written in tick.waiting:
-                if not written.done():
-                    written.set_result(None)
+                _settle(written, None)
 
     def _write_large(self, out: list[bytes]) -> None:
         self._has_large = False
@@ -242,8 +246,9 @@ class Connection(asyncio.Protocol):
             if len(piece) < LARGE_BODY:
                 small.append(piece)
                 continue
-            self._transport.write(b"".join(small))
-            small.clear()
+            if small:
+                self._transport.write(b"".join(small))
+                small.clear()
             self._transport.write(piece)
         if small:
             self._transport.write(b"".join(small))
@@ -253,6 +258,7 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Split, decode, match; called by the transport."""
         now = self.last_activity = self._monotonic()
+        self._reads += 1
         reader = self._reader
         pending = self._pending
         decode = self._decode
@@ -289,33 +295,32 @@ class Connection(asyncio.Protocol):
 
     def _refuse(self, error: LocalProtocolError, data: bytes = b"") -> None:
         """The peer does not speak the protocol: its connection dies, and nothing else."""
-        hint = ""
+        guess = ""
         if data.startswith(b"HTTP/"):
-            hint = "It answers in HTTP: look at the address and the port."
+            guess = " It answers in HTTP: look at the address and the port."
         elif data.startswith(b"\x15\x03"):
-            hint = "It answers in TLS, which this client does not speak yet."
+            guess = " It answers in TLS, which this client does not speak yet."
         remote = RemoteProtocolError(
-            f"{self.name} sent bytes that are not the remoting protocol: {error}",
-            address=self.address, hint=hint,
+            f"{self.name} sent bytes that are not the remoting protocol: {error}{guess}", address=self.address
         )
         remote.__cause__ = error
         self.abort(remote)
 
     def _time_out(self, entry: Entry) -> None:
-        sink, _, tick = entry
+        sink = entry[0]
         if type(sink) is asyncio.Future and sink.done():
             return
-        written = tick.flushed_at > 0
-        error = RequestTimeoutError(
-            f"{self.name} did not answer in time" + ("." if written else "; the request was not even written."),
-            address=self.address, maybe_stored=written,
-        )
+        # Also of a request that is still to be written: the flush at the end of this turn can no longer be told.
+        error = RequestTimeoutError(f"{self.name} did not answer in time.", address=self.address, maybe_stored=True)
         _fail(sink, error)
 
     # --- the transport's side
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Called by the transport."""
+        if self.closed:  # aborted before it was open
+            cast(asyncio.Transport, transport).abort()
+            return
         self._transport = cast(asyncio.Transport, transport)
         self._loop = asyncio.get_running_loop()
         self._lost = self._loop.create_future()
@@ -332,8 +337,10 @@ class Connection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         """Called by the transport when its buffer has drained."""
+        if self.closed:
+            return
         self.writable = True
-        if self._pause_reading and not self.closed:
+        if self._pause_reading:
             self._transport.resume_reading()
         self._wake_drain_waiters()
 
@@ -341,14 +348,16 @@ class Connection(asyncio.Protocol):
         """Wait until the socket takes bytes again, or the connection is lost. Safe to cancel."""
         while not self.writable and not self.closed:
             waiter: asyncio.Future[None] = self._loop.create_future()
-            self._drain_waiters.append(waiter)
-            await waiter
+            self._drain_waiters[waiter] = None
+            try:
+                await waiter
+            finally:
+                self._drain_waiters.pop(waiter, None)
 
     def _wake_drain_waiters(self) -> None:
-        waiters, self._drain_waiters = self._drain_waiters, []
+        waiters, self._drain_waiters = self._drain_waiters, {}
         for waiter in waiters:
-            if not waiter.done():
-                waiter.set_result(None)
+            _settle(waiter, None)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Called by the transport, once."""
@@ -375,8 +384,8 @@ class Connection(asyncio.Protocol):
         if self._transport is not None:
             try:
                 self._transport.abort()
-            except RuntimeError:  # the loop is closed, and with it the selector; the socket goes with its transport
-                self._transport.close()
+            except RuntimeError:  # the loop is closed and closes nothing any more; the peer must not wait for it
+                _shut_down(self._transport.get_extra_info("socket"))
 
     def _close(self) -> None:
         self.closed = True
@@ -417,15 +426,32 @@ class Connection(asyncio.Protocol):
 
 def _fail(sink: Any, error: RocketMQError) -> None:
     if isinstance(sink, asyncio.Future):
-        try:
-            if not sink.done():
-                sink.set_exception(error)
-                # Looked at here, because somebody who is cancelled in this very turn never will: no reason to log.
-                sink.exception()
-        except RuntimeError:  # the loop is closed: nobody can be told any more
-            pass
+        _settle(sink, error)
     else:
         sink.fail(error)
+
+
+def _settle(future: asyncio.Future[None], error: RocketMQError | None) -> None:
+    """End a future, if nobody has."""
+    if future.done():
+        return
+    try:
+        if error is None:
+            future.set_result(None)
+        else:
+            future.set_exception(error)
+            # Looked at here, because somebody who is cancelled in this very turn never will: no reason to log.
+            future.exception()
+    except RuntimeError:  # the loop is closed: nobody can be told any more
+        pass
+
+
+def _shut_down(sock: Any) -> None:
+    try:
+        if sock is not None:
+            sock.shutdown(socket.SHUT_RDWR)
+    except OSError:  # closed, or not connected any more
+        pass
 
 
 def _address(name: object) -> tuple[str, int]:

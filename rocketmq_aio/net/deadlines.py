@@ -16,6 +16,8 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
+
 from rocketmq_aio.environment import housekeeping_context
 
 __all__ = ["DeadlineScan", "Tick"]
@@ -29,14 +31,16 @@ SLICE = 8_192
 TURNS_MAX = 100
 
 
-class Tick:
-    """What the requests of one flush have in common."""
+class Tick(msgspec.Struct):
+    """What the requests of one flush have in common. (A struct, because making one calls no Python code.)
 
-    __slots__ = ("flushed_at", "waiting")
+    Attributes:
+        flushed_at: when they were written, in monotonic seconds; 0.0 while they are not.
+        waiting: one-way sends, which are done once they are written.
+    """
 
-    def __init__(self) -> None:
-        self.flushed_at = 0.0  # monotonic seconds; 0.0 while nothing was written
-        self.waiting: list[asyncio.Future[None]] | None = None  # one-way sends, which are done once they are written
+    flushed_at: float = 0.0
+    waiting: list[asyncio.Future[None]] | None = None
 
 
 Entry = tuple[Any, float, Tick]  # sink, deadline, tick
@@ -48,12 +52,16 @@ class DeadlineScan:
     Args:
         pending: the table; entries are taken out of it.
         monotonic: tells the time.
-        last_read: when the connection last received bytes.
+        reads: how often the connection has received bytes. (Not when: several reads can have one time.)
         expire: told of each entry that was taken out.
+
+    Attributes:
+        handle: the next look, or None: whoever adds an entry then calls `arm`.
+        stalls: how often the loop was found to have been blocked.
     """
 
     __slots__ = (
-        "_context", "_due", "_expire", "_handle", "_last_read", "_loop", "_monotonic", "_pending", "_seen", "_turns",
+        "_context", "_due", "_expire", "_loop", "_monotonic", "_pending", "_reads", "_seen", "_turns", "handle",
         "stalls",
     )
 
@@ -61,33 +69,33 @@ class DeadlineScan:
         self,
         pending: dict[int, Entry],
         monotonic: Callable[[], float],
-        last_read: Callable[[], float],
+        reads: Callable[[], int],
         expire: Callable[[Entry], None],
     ) -> None:
         self.stalls = 0
         self._pending = pending
         self._monotonic = monotonic
-        self._last_read = last_read
+        self._reads = reads
         self._expire = expire
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._handle: asyncio.Handle | None = None
+        self.handle: asyncio.Handle | None = None
         self._context = housekeeping_context()
         self._due = 0.0
         self._turns = 0
-        self._seen = 0.0
+        self._seen = 0
 
     def arm(self, loop: asyncio.AbstractEventLoop) -> None:
         """Look from now on, as long as something is pending."""
-        if self._handle is None:
+        if self.handle is None:
             self._loop = loop
             self._due = self._monotonic() + INTERVAL
-            self._handle = loop.call_later(INTERVAL, self._look, context=self._context)
+            self.handle = loop.call_later(INTERVAL, self._look, context=self._context)
 
     def stop(self) -> None:
         """Look no more."""
-        if self._handle is not None:
-            self._handle.cancel()
-            self._handle = None
+        if self.handle is not None:
+            self.handle.cancel()
+            self.handle = None
 
     def _look(self) -> None:
         now = self._monotonic()
@@ -99,7 +107,7 @@ class DeadlineScan:
             self._end_overdue(now, list(self._pending))
 
     def _let_read(self) -> None:
-        self._seen = self._last_read()
+        self._seen = self._reads()
         self._turns += 1
         self._soon(self._let_read_more)
 
@@ -108,27 +116,32 @@ class DeadlineScan:
         self._soon(self._look_again)
 
     def _look_again(self) -> None:
-        if self._last_read() != self._seen and self._turns < TURNS_MAX:
+        if self._reads() != self._seen and self._turns < TURNS_MAX:
             self._let_read()
         else:
             self._end_overdue(self._monotonic(), list(self._pending))
 
     def _end_overdue(self, now: float, opaques: list[int]) -> None:
         pending = self._pending
-        for opaque in opaques[:SLICE]:
-            entry = pending.get(opaque)
-            if entry is not None and entry[1] <= now:
-                del pending[opaque]
-                self._expire(entry)
-        if self._handle is None:  # stopped by what came of it
+        try:
+            for opaque in opaques[:SLICE]:
+                entry = pending.get(opaque)
+                if entry is not None and entry[1] <= now:
+                    del pending[opaque]
+                    self._expire(entry)
+        finally:  # a sink that raises is a bug, and must not take the deadlines of all others with it
+            self._go_on(now, opaques[SLICE:])
+
+    def _go_on(self, now: float, opaques: list[int]) -> None:
+        if self.handle is None:  # stopped by what came of it
             return
-        if len(opaques) > SLICE:
-            self._soon(self._end_overdue, now, opaques[SLICE:])
+        if opaques:
+            self._soon(self._end_overdue, now, opaques)
             return
-        self._handle = None
-        if pending and self._loop is not None:
+        self.handle = None
+        if self._pending and self._loop is not None:
             self.arm(self._loop)
 
     def _soon(self, callback: Callable[..., None], *args: Any) -> None:
         assert self._loop is not None
-        self._handle = self._loop.call_soon(callback, *args, context=self._context)
+        self.handle = self._loop.call_soon(callback, *args, context=self._context)

@@ -119,6 +119,8 @@ class Pool:
 
     async def _connect(self, addr: str, name: str) -> Connection:
         target = self._translate(addr)
+        if not isinstance(target, str):  # such as a dict's `get` for an address that it lacks
+            raise self._failed(addr, f"{name} at {addr}", f"address_map makes {target!r} of it, which is no str")
         title = f"{name} at {addr}" if target == addr else f"{name} at {target} (registered as {addr})"
         connection = Connection(
             name=title,
@@ -134,10 +136,8 @@ class Pool:
                 await self._environment.network.connect(lambda: connection, host, port)
         except TimeoutError as error:
             raise self._failed(addr, title, f"no answer within {self._connect_timeout:g} s") from error
-        except (OSError, UnicodeError) as error:  # UnicodeError: a host name that cannot be one
-            raise self._failed(addr, title, str(error) or type(error).__name__) from error
-        except ConfigError as error:
-            raise self._failed(addr, title, str(error)) from error
+        except (OSError, ValueError) as error:  # ValueError: an address that is none, a host name that cannot be one
+            raise self._failed(addr, title, str(error).removesuffix(".") or type(error).__name__) from error
         if connection.closed:
             raise self._failed(addr, title, "it closed the connection at once")
         self._failures.pop(addr, None)
@@ -244,6 +244,6 @@ def parse_address(text: str, default_port: int | None = None) -> tuple[str, int]
         raise ConfigError(f"{text!r} is not an address.", hint="It looks like 'host:9876' or '[::1]:9876'.")
     if port == "" and default_port is not None:
         return host, default_port
-    if not (port.isascii() and port.isdigit() and 0 < int(port) <= 65_535):
+    if not (port.isascii() and port.isdigit() and len(port) < 6 and 0 < int(port) <= 65_535):
         raise ConfigError(f"{text!r} has no port from 1 to 65535.", hint="It looks like 'host:9876' or '[::1]:9876'.")
     return host, int(port)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TypeVar
 
-from rocketmq_aio.errors import ClosedError
+from rocketmq_aio.errors import ClosedError, RocketMQError
 
 __all__ = ["wait_shared"]
 
@@ -22,6 +22,7 @@ async def wait_shared(task: asyncio.Task[T], what: str) -> T:
     Raises:
         ClosedError: the task itself was cancelled, because its owner closes. (A plain `await` would raise
             `CancelledError`, as if the caller had been cancelled.)
+        RocketMQError: what the task raised, as a new error for each who waits.
     """
     try:
         return await asyncio.shield(task)
@@ -30,3 +31,5 @@ async def wait_shared(task: asyncio.Task[T], what: str) -> T:
         if task.cancelled() and me is not None and not me.cancelling():
             raise ClosedError(f"Closed while waiting for {what}.") from None
         raise
+    except RocketMQError as error:
+        raise error.again() from error

@@ -1,8 +1,9 @@
 """The JSON bodies of requests and responses, and the compressed body of a broker's registration.
 
 Bodies are read in standard JSON and in the dialect of fastjson, in which Java writes numeric keys bare, objects as
-keys, and a second occurrence of an object as a reference. They are written in standard JSON without white space, members
-in alphabetical order and None left out; only a route can be written in the dialect. What they mean is for others to know.
+keys, and a second occurrence of an object as a reference. They are written in standard JSON without white space,
+members in alphabetical order and None left out; only a route can be written in the dialect. What members mean is for
+others to know.
 
 Source: `RemotingSerializable.java`, `RegisterBrokerBody.java`, `TopicConfig.java`, the classes of the same names below
 `protocol/route`, `protocol/heartbeat` and `protocol/body` (5.3.3), and what fastjson 1.2.83 makes of them.

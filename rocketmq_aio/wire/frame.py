@@ -41,7 +41,7 @@ _binary_head = struct.Struct(">hBhiii")
 _int16 = struct.Struct(">h")
 _int32 = struct.Struct(">i")
 
-_INTEGER = re.compile(r"[+-]?[0-9]{1,20}", re.ASCII)
+_NUMBER = re.compile(r"([+-]?[0-9]{1,20})(\.[0-9]*)?([eE][+-]?[0-9]{1,3})?", re.ASCII)
 _LANGUAGE_NAMES = {int(language): language.name for language in LanguageCode}
 _LANGUAGES = {language.name: language for language in LanguageCode}
 _SERIALIZE_NAMES = {int(kind): kind.name for kind in SerializeType}
@@ -269,7 +269,10 @@ def json_text(raw: msgspec.Raw) -> str | None:
 def _number(text: str | None, default: int) -> int:
     if text is None:
         return default
-    value = int(text) if _INTEGER.fullmatch(text) else int(float(text))
+    parts = _NUMBER.fullmatch(text)
+    if parts is None:
+        raise ValueError("a text where a number belongs")
+    value = int(float(text)) if parts[3] else int(parts[1])
     if not -_INT32_MAX - 1 <= value <= _INT32_MAX:
         raise ValueError("a number outside 32 bits")
     return value
@@ -355,16 +358,19 @@ class FrameReader:
         if self.error is not None:
             return frames
         position, end = 0, len(data)
+        unpack = _unpack_prefix
         while end - position >= 8:
-            length, word = _unpack_prefix(data, position)
-            body_at = position + 8 + (word & 0xFFFFFF)
+            length, word = unpack(data, position)
+            header_at = position + 8
+            body_at = header_at + (word & 0xFFFFFF)
             frame_end = position + 4 + length
             if length > _LENGTH_MAX or body_at > frame_end or word > 0x1FFFFFF:
                 self.error = _violation(length, word)
                 return frames
             if frame_end > end:
                 break
-            frames.append((word >> 24, data[position + 8 : body_at], data[body_at:frame_end]))
+            body = data[body_at:frame_end] if body_at < frame_end else b""
+            frames.append((word >> 24, data[header_at:body_at], body))
             position = frame_end
         if position < end:
             self._keep(data[position:])

@@ -335,7 +335,7 @@ def host_text(address: bytes, port: int) -> str:
         LocalProtocolError: the address has neither 4 nor 16 bytes.
     """
     try:
-        ip = ipaddress.ip_address(bytes(address))
+        ip = ipaddress.ip_address(address)
     except ValueError:
         raise LocalProtocolError(f"An address has 4 or 16 bytes, not {len(address)}.") from None
     return f"{ip}:{port}" if ip.version == 4 else f"[{ip}]:{port}"
@@ -353,6 +353,8 @@ def parse_host(text: str) -> tuple[bytes, int]:
         ip = ipaddress.ip_address(host[1:-1] if bracketed else host)
     except ValueError:
         ip = None
-    if ip is None or bracketed != (ip.version == 6) or not (port.isascii() and port.isdigit()) or int(port) > 0xFFFF:
+    well_formed = ip is not None and bracketed == (ip.version == 6) and port.isascii() and port.isdigit()
+    # The length first: Python refuses to convert thousands of digits.
+    if ip is None or not well_formed or len(port) > 5 or int(port) > 0xFFFF:
         raise LocalProtocolError(f"{text[:80]!r} is not an address and a port, such as 127.0.0.1:10911 or [::1]:10911.")
     return ip.packed, int(port)

@@ -1,0 +1,212 @@
+"""A simulated broker: its topics, its store, its clients and its handlers behind an endpoint; and its registration.
+
+Source: `BrokerController.java`, `TopicConfigManager.java` (5.3.3).
+Differs: of the topics that a real broker has from the start only those exist that clients ask for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+from collections.abc import Iterator, Sequence
+
+from broker_sim.config import BrokerConfig
+from broker_sim.endpoint import Endpoint, join
+from broker_sim.history import History
+from broker_sim.registrar import Registrar
+from broker_sim.requests.answer import ReplyForm
+from broker_sim.requests.clients import ClientTable
+from broker_sim.requests.dispatch import BROKER_HANDLERS
+from broker_sim.requests.names import TBW102
+from broker_sim.requests.registry import Registration
+from broker_sim.requests.send import SendForm
+from broker_sim.store.store import Store
+from broker_sim.store.topics import TopicTable
+from rocketmq_aio.codes import Permission
+from rocketmq_aio.environment import Environment
+from rocketmq_aio.errors import RocketMQError
+from rocketmq_aio.message import MessageExt
+from rocketmq_aio.net.connection import Connection
+from rocketmq_aio.wire.bodies import TopicConfig
+from rocketmq_aio.wire.ids import UniqueIds, utc_month_ms
+from rocketmq_aio.wire.stored import message_ext
+
+__all__ = ["Broker"]
+
+logger = logging.getLogger("broker_sim")
+
+INHERITED = Permission.READ | Permission.WRITE | Permission.INHERIT
+
+
+class Broker:
+    """One broker, a master. Topics and store outlive `stop`; what it knew of clients does not.
+
+    Args:
+        config: what it is and does; its name is not empty.
+        host: the address to listen on.
+        port: 0 takes a free one; from then on it keeps it.
+        advertised_host: the host that it registers, for clients.
+        name_servers: addresses of the name servers that it registers with.
+        environment: clock, network, dice, identity.
+        history: takes every exchange.
+        started_at: when the cluster began, in seconds of the monotonic clock.
+        numbers: numbers for accepted connections.
+
+    Attributes:
+        topics: its topics.
+        store: its messages.
+        clients: who is connected.
+        rng: its dice.
+        unique_ids: for messages that have none.
+        sending: what is constant in its dealings with sends; there from the first start on.
+    """
+
+    sending: SendForm
+
+    def __init__(
+        self,
+        *,
+        config: BrokerConfig,
+        host: str,
+        port: int,
+        advertised_host: str,
+        name_servers: Sequence[str],
+        environment: Environment,
+        history: History,
+        started_at: float,
+        numbers: Iterator[int],
+    ) -> None:
+        self.config = config
+        self.name = config.name
+        self.store = Store()
+        self.clients = ClientTable()
+        self.rng = environment.entropy(config.name)
+        self.unique_ids = UniqueIds(
+            environment.identity(), salt=self.rng.getrandbits(32), counter_start=self.rng.getrandbits(16),
+            month_ms=utc_month_ms,
+        )  # fmt: skip
+        self._wall = environment.clock.wall
+        self.topics = TopicTable(self._now_ms())
+        self._host = host
+        self._port = port
+        self._advertised_host = advertised_host
+        self._form = ReplyForm(serialize_type=config.serialize_type)
+        self.endpoint = Endpoint(
+            name=config.name, server=self, handlers=BROKER_HANDLERS, form=self._form, environment=environment,
+            history=history, started_at=started_at, numbers=numbers, on_lost=self._lost,
+        )  # fmt: skip
+        self.registrars = [
+            Registrar(address=address, describe=self.registration, environment=environment, name=config.name)
+            for address in name_servers
+        ]
+        self._create_own_topics()
+
+    def _create_own_topics(self) -> None:
+        """The topics that a broker is born with. Never one alone: name servers refuse such a first registration."""
+        for name, queues in ((TBW102, 8), (self.config.cluster_name, 16), (self.name, 1)):
+            self.topics.put(TopicConfig(name, queues, queues, int(INHERITED)), self._now_ms())
+
+    def _now_ms(self) -> int:
+        return int(self._wall() * 1000)
+
+    @property
+    def address(self) -> str:
+        """`host:port`, as it registers it."""
+        return join(self._advertised_host, self._port)
+
+    @property
+    def running(self) -> bool:
+        """Whether it listens."""
+        return self.endpoint.listening
+
+    def create_topic(self, config: TopicConfig) -> bool:
+        """Create or change a topic. Name servers hear of it with the next registration; `announce` makes it sooner.
+
+        Returns:
+            False if nothing has changed.
+        """
+        return self.topics.put(config, self._now_ms())
+
+    def announce(self, topic: str) -> None:
+        """Tell the name servers of a topic that was created or changed."""
+        for registrar in self.registrars:
+            registrar.announce((topic,))
+
+    def messages(self, topic: str, queue_id: int | None) -> list[MessageExt]:
+        """What is stored of a topic, by queue and offset; of one queue, or of all (None)."""
+        return [message_ext(stored, self.name) for stored in self.store.messages(topic, queue_id)]
+
+    def registration(self, topics: tuple[str, ...] | None = None) -> Registration:
+        """What it says of itself to name servers.
+
+        Args:
+            topics: those to mention; None for all.
+        """
+        table = self.topics.all()
+        return Registration(
+            cluster_name=self.config.cluster_name,
+            broker_name=self.name,
+            broker_id=0,
+            broker_addr=self.address,
+            # Where slaves would ask; nobody listens there.
+            ha_server_addr=join(self._advertised_host, self._port + 1),
+            topics=table if topics is None else {name: table[name] for name in topics},
+            data_version=self.topics.version,
+        )
+
+    async def start(self) -> None:
+        """Listen, and register with all name servers. One that cannot be reached is tried again later.
+
+        Raises:
+            OSError: it cannot listen, for example because the port is taken.
+        """
+        self._port = await self.endpoint.listen(self._host, self._port)
+        store_host = (_packed(self._advertised_host, self._host), self._port)
+        self.sending = SendForm(
+            cluster_name=self.config.cluster_name, region_id=self.config.region_id,
+            store_host=store_host, form=self._form,
+        )  # fmt: skip
+        for registrar in self.registrars:
+            registrar.start()
+        await self.register()
+
+    async def register(self) -> None:
+        """Register with all name servers, now; log which of them do not take it."""
+        for registrar in self.registrars:
+            try:
+                await registrar.register()
+            except RocketMQError as error:
+                logger.warning("%s is not registered, and tries again in a while: %s", self.name, error)
+
+    async def stop(self) -> None:
+        """Unregister and close everything. No peer is waited for."""
+        self.leave()
+        await asyncio.sleep(0)  # what was told is written at the end of the turn
+        for connection in self.abort():
+            await connection.wait_lost()
+
+    def leave(self) -> None:
+        """Tell the name servers that it stops. It is written at the end of this turn of the loop."""
+        for registrar in self.registrars:
+            registrar.unregister()
+
+    def abort(self) -> list[Connection]:
+        """Close everything at once and tell nobody; the connections that were closed are returned."""
+        closed = self.endpoint.abort()
+        for registrar in self.registrars:
+            closed += registrar.abort()
+        return closed
+
+    def _lost(self, connection: Connection) -> None:
+        self.clients.forget(connection)
+
+
+def _packed(*hosts: str) -> bytes:
+    """The first of the hosts that is an address, for records and ids, which have no room for names."""
+    for host in hosts:
+        try:
+            return ipaddress.ip_address(host).packed
+        except ValueError:
+            continue
+    return b"\x7f\0\0\1"

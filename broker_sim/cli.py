@@ -1,0 +1,147 @@
+"""The command `broker-sim`: a simulated cluster for clients of any language, for as long as it is wanted.
+
+Source: none in Java.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+
+from broker_sim.cluster import Cluster
+from broker_sim.config import BrokerConfig
+from rocketmq_aio.errors import ConfigError, StateError
+from rocketmq_aio.wire.bodies import encode_json
+
+try:
+    import click
+except ModuleNotFoundError as error:
+    raise SystemExit("broker-sim needs packages that are not installed: pip install 'rocketmq-aio[cli]'") from error
+
+__all__ = ["main"]
+
+DEFAULT_QUEUES = 4
+
+
+def _parse_topics(_context: click.Context, _option: click.Parameter, values: tuple[str, ...]) -> dict[str, int]:
+    """NAME or NAME:QUEUES, each."""
+    topics: dict[str, int] = {}
+    for value in values:
+        name, colon, queues = value.partition(":")
+        if colon and not (queues.isascii() and queues.isdigit()):
+            raise click.BadParameter(f"{value!r} is not NAME:QUEUES, such as orders:8.")
+        topics[name] = int(queues) if colon else DEFAULT_QUEUES
+    return topics
+
+
+def _new_loop() -> asyncio.AbstractEventLoop:
+    """A loop of uvloop where it is installed."""
+    try:
+        import uvloop
+    except ModuleNotFoundError:
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="rocketmq-aio", prog_name="broker-sim")
+def main() -> None:
+    """A simulated RocketMQ cluster: name servers and brokers that speak the remoting protocol of Apache RocketMQ.
+
+    It is for tests. Nothing is written to disk: what was sent is gone when it ends.
+    """
+
+
+@main.command()
+@click.option("--brokers", default=1, show_default=True, type=click.IntRange(0, 1000),
+              help="Brokers. They are called broker-a, broker-b, …")
+@click.option("--name-servers", default=1, show_default=True, type=click.IntRange(0, 1000), help="Name servers.")
+@click.option("--port", default=9876, show_default=True, type=click.IntRange(0, 65535),
+              help="Port of the first name server. Further name servers and then the brokers take the ports that "
+                   "follow. 0: free ports.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--advertise", metavar="HOST", help="Host that clients are told, if they cannot use that of --host: what "
+              "they reach a container by, for example.")
+@click.option("--topic", "topics", multiple=True, metavar="NAME[:QUEUES]", callback=_parse_topics,
+              help="A topic to create, with so many queues on each broker (4 if left out). May be repeated.")
+@click.option("--namesrv", "elsewhere", multiple=True, metavar="HOST:PORT",
+              help="A name server, simulated or real, with which the brokers register too. May be repeated; "
+                   "--name-servers 0 leaves the simulated ones out.")
+@click.option("--json", "as_json", is_flag=True, help="Print events as JSON, one a line.")
+@click.option("--verbose", is_flag=True, help="Log what happens to standard error.")
+def serve(
+    brokers: int, name_servers: int, port: int, host: str, advertise: str | None, topics: dict[str, int],
+    elsewhere: tuple[str, ...], as_json: bool, verbose: bool,
+) -> None:  # fmt: skip
+    """Run name servers and brokers until Ctrl-C or SIGTERM.
+
+    The first line says which address clients are to be given:
+
+    \b
+        $ broker-sim serve --port 0 --topic orders:8
+        Name server: 127.0.0.1:40817
+
+    With --json it is {"event":"ready","namesrv":"127.0.0.1:40817", …}; the last line is {"event":"stopped"}.
+    The exit code is 0 after a signal, 1 if a port is taken, 2 if an option is wrong.
+    """
+    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(levelname)s %(message)s")
+    try:
+        cluster = Cluster(
+            brokers=[BrokerConfig(namesrv=elsewhere)] * brokers, name_servers=name_servers, topics=topics,
+            port=port, host=host, advertise=advertise,
+        )  # fmt: skip
+    except ConfigError as error:
+        raise click.UsageError(str(error)) from error
+    try:
+        with asyncio.Runner(loop_factory=_new_loop) as runner:
+            runner.run(_serve(cluster, _Printer(as_json)))
+    except StateError as error:
+        raise click.ClickException(str(error)) from error
+
+
+async def _serve(cluster: Cluster, printer: _Printer) -> None:
+    loop, stop = asyncio.get_running_loop(), asyncio.Event()
+
+    def stop_soon(*_: object) -> None:
+        loop.call_soon_threadsafe(stop.set)
+
+    # Not loop.add_signal_handler, which does not exist everywhere.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop_soon)
+    async with cluster:
+        printer.ready(cluster)
+        await stop.wait()
+    printer.stopped()
+
+
+class _Printer:
+    """Says what happens, to people or to programs. Each line is flushed: a pipe may wait for it."""
+
+    def __init__(self, as_json: bool) -> None:
+        self._as_json = as_json
+
+    def ready(self, cluster: Cluster) -> None:
+        """The cluster serves."""
+        brokers = cluster.broker_addresses()
+        if self._as_json:
+            self._event(event="ready", namesrv=cluster.namesrv, brokers=brokers)
+            return
+        self._line(f"Name server{'s' if ';' in cluster.namesrv else ''}: {cluster.namesrv}")
+        for name, address in brokers.items():
+            self._line(f"{name}: {address}")
+        self._line("Ctrl-C ends it.")
+
+    def stopped(self) -> None:
+        """The cluster has ended."""
+        if self._as_json:
+            self._event(event="stopped")
+
+    def _event(self, **members: object) -> None:
+        self._line(encode_json(members).decode())
+
+    @staticmethod
+    def _line(text: str) -> None:
+        click.echo(text)
+        sys.stdout.flush()

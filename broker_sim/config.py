@@ -1,0 +1,77 @@
+"""What a simulated broker can be told. A config that exists is valid.
+
+Source: `BrokerConfig.java`, `MessageStoreConfig.java` (5.3.3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from broker_sim.requests.names import topic_name_problem
+from rocketmq_aio.codes import SerializeType
+from rocketmq_aio.errors import ConfigError
+from rocketmq_aio.net.pool import parse_address
+
+__all__ = ["BrokerConfig", "check_count", "check_port"]
+
+MiB = 1024 * 1024
+NAME_SERVER_PORT = 9876
+
+
+def check_count(owner: str, name: str, value: object, low: int, high: int) -> None:
+    """Raise a `ConfigError` unless `value` is a whole number from `low` to `high`."""
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise ConfigError(f"{owner}: {name} must be a whole number from {low:,} to {high:,}, not {value!r}.")
+
+
+def check_port(owner: str, value: object) -> None:
+    """Raise a `ConfigError` unless `value` is a port, or 0 for a free one."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 65_535:
+        raise ConfigError(f"{owner}: port must be 0, for a free one, or a port from 1 to 65535, not {value!r}.")
+
+
+class BrokerConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """What one simulated broker is and does.
+
+    Attributes:
+        name: its name; empty: broker-a, broker-b, … by its place in the cluster (Java: `brokerName`).
+        cluster_name: the cluster that it registers for (Java: `brokerClusterName`).
+        port: where it listens; 0: a free port, or one by its place if the cluster's port is given (Java: `listenPort`).
+        namesrv: addresses of further name servers that it registers with, simulated or real ones, as `host:port`, in
+            one text with semicolons between them or as a sequence (Java: `namesrvAddr`).
+        region_id: goes into messages and answers as MSG_REGION (Java: `regionId`).
+        max_message_bytes: largest body that it takes, 1 byte to 15 MiB (Java: `maxMessageSize`, 4 MiB).
+        serialize_type: form of its answers' headers: `SerializeType.JSON` or `SerializeType.ROCKETMQ`.
+    """
+
+    name: str = ""
+    cluster_name: str = "DefaultCluster"
+    port: int = 0
+    namesrv: str | Sequence[str] = ()
+    region_id: str = "DefaultRegion"
+    max_message_bytes: int = 4 * MiB
+    serialize_type: SerializeType = SerializeType.JSON
+
+    def __post_init__(self) -> None:
+        """Check everything, and split the addresses."""
+        me = "BrokerConfig"
+        for field in ("name", "cluster_name", "region_id"):
+            value = getattr(self, field)
+            # These become topics, properties and parts of addresses: a topic's characters suit all of them.
+            problem = topic_name_problem(value) if isinstance(value, str) else "It is not a str."
+            if problem is not None and (field, value) != ("name", ""):
+                raise ConfigError(f"{me}: {field} is {value!r}. It must be a name as topics have: {problem}")
+        check_port(me, self.port)
+        check_count(me, "max_message_bytes", self.max_message_bytes, 1, 15 * MiB)
+        if self.serialize_type not in tuple(SerializeType):
+            raise ConfigError(
+                f"{me}: serialize_type must be JSON or ROCKETMQ of SerializeType, not {self.serialize_type!r}."
+            )
+        addresses = self.namesrv.split(";") if isinstance(self.namesrv, str) else self.namesrv
+        if not isinstance(addresses, Sequence) or not all(isinstance(address, str) for address in addresses):
+            raise ConfigError(f"{me}: namesrv must be a str or a sequence of str, not {self.namesrv!r}.")
+        parsed = [parse_address(address, NAME_SERVER_PORT) for address in addresses if address.strip()]
+        texts = tuple(f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in parsed)
+        msgspec.structs.force_setattr(self, "namesrv", texts)

@@ -1,0 +1,165 @@
+"""What a user holds of one server of a cluster: safe from any thread under `with`, awaitable under `async with`.
+
+Source: none in Java.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Generator
+from typing import TYPE_CHECKING
+
+from rocketmq_aio.message import MessageExt
+
+if TYPE_CHECKING:
+    from broker_sim.broker import Broker
+    from broker_sim.cluster import Cluster
+    from broker_sim.name_server import NameServer
+
+__all__ = ["BrokerHandle", "Done", "NameServerHandle", "ServerHandle", "StoreView"]
+
+
+class Done(Awaitable[None]):
+    """Something that has happened already: awaiting it takes no time, and is not necessary."""
+
+    def __await__(self) -> Generator[None, None, None]:
+        return
+        yield
+
+
+class StoreView:
+    """What one broker has stored. Every method returns a snapshot."""
+
+    def __init__(self, cluster: Cluster, broker: Broker) -> None:
+        self._cluster = cluster
+        self._broker = broker
+
+    def topics(self) -> dict[str, int]:
+        """Topic → number of queues to write to; the broker's own topics included."""
+        return self._cluster.run(self._topics)
+
+    def _topics(self) -> dict[str, int]:
+        return {name: config.write_queue_nums for name, config in self._broker.topics.all().items()}
+
+    def messages(self, topic: str, queue: int | None = None) -> list[MessageExt]:
+        """Messages by queue and offset; none of an unknown topic or queue.
+
+        Args:
+            topic: the topic's name.
+            queue: one queue only; None for all.
+        """
+        return self._cluster.run(self._broker.messages, topic, queue)
+
+    def max_offset(self, topic: str, queue: int) -> int:
+        """The offset that the next message of the queue gets, which is how many it had; 0 for an unknown queue."""
+        return self._cluster.run(self._broker.store.max_offset, topic, queue)
+
+    @property
+    def physical_offset(self) -> int:
+        """Bytes of all records stored so far."""
+        return self._cluster.run(lambda: self._broker.store.physical_offset)
+
+
+class ServerHandle:
+    """One server of a cluster."""
+
+    def __init__(self, cluster: Cluster, server: Broker | NameServer) -> None:
+        self._cluster = cluster
+        self._server = server
+
+    @property
+    def name(self) -> str:
+        """The server's name."""
+        return self._server.name
+
+    @property
+    def address(self) -> str:
+        """`host:port` for clients. It stays the same from one start to the next."""
+        return self._cluster.run(lambda: self._server.address)
+
+    @property
+    def running(self) -> bool:
+        """Whether it accepts connections."""
+        return self._cluster.run(lambda: self._server.running)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name}>"
+
+
+class BrokerHandle(ServerHandle):
+    """One broker of a cluster.
+
+    Attributes:
+        store: what it has stored; readable also while it is stopped.
+    """
+
+    def __init__(self, cluster: Cluster, broker: Broker) -> None:
+        super().__init__(cluster, broker)
+        self._broker = broker
+        self.store = StoreView(cluster, broker)
+
+    def stop(self) -> Awaitable[None]:
+        """Stop it as an operator does: it unregisters, and closes its connections. What it has stored stays.
+
+        To be awaited; under a plain `with` it is done when it returns. Stopping what is stopped does nothing.
+
+        Raises:
+            StateError: the cluster is not open.
+        """
+        return self._cluster.run_blocking(self._stop)
+
+    async def _stop(self) -> None:
+        if self._broker.running:
+            self._cluster.withdraw(self._broker)
+            await self._broker.stop()
+
+    def start(self) -> Awaitable[None]:
+        """Start it again, on the same port; it is registered when this is done. Starting what runs does nothing.
+
+        To be awaited; under a plain `with` it is done when it returns.
+
+        Raises:
+            StateError: the cluster is not open, or the port has been taken meanwhile.
+        """
+        return self._cluster.run_blocking(self._start)
+
+    async def _start(self) -> None:
+        if not self._broker.running:
+            await self._cluster.listen(self._broker.name, self._broker.start)
+
+
+class NameServerHandle(ServerHandle):
+    """One name server of a cluster."""
+
+    def __init__(self, cluster: Cluster, name_server: NameServer) -> None:
+        super().__init__(cluster, name_server)
+        self._name_server = name_server
+
+    def stop(self) -> Awaitable[None]:
+        """Stop it: its connections are closed and its tables lost.
+
+        To be awaited; under a plain `with` it is done when it returns. Stopping what is stopped does nothing.
+
+        Raises:
+            StateError: the cluster is not open.
+        """
+        return self._cluster.run_blocking(self._stop)
+
+    async def _stop(self) -> None:
+        for connection in self._name_server.abort():
+            await connection.wait_lost()
+
+    def start(self) -> Awaitable[None]:
+        """Start it again, on the same port.
+
+        The running brokers have registered with it when this is done. Real brokers take up to 30 seconds.
+        To be awaited; under a plain `with` it is done when it returns. Starting what runs does nothing.
+
+        Raises:
+            StateError: the cluster is not open, or the port has been taken meanwhile.
+        """
+        return self._cluster.run_blocking(self._start)
+
+    async def _start(self) -> None:
+        if not self._name_server.running:
+            await self._cluster.listen(self._name_server.name, self._name_server.start)
+            await self._cluster.register_all()

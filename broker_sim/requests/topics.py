@@ -1,0 +1,69 @@
+"""Topics of a broker: UPDATE_AND_CREATE_TOPIC (17).
+
+The topic is in the broker's table when the answer goes out; name servers hear of it right afterwards.
+
+Not simulated: topics are not deleted, and attributes are kept without effect.
+
+Source: `AdminBrokerProcessor.java` (`updateAndCreateTopic`), `AttributeParser.java` (5.3.3).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from broker_sim.requests.answer import Answer, Context, HandlerTable, Route
+from broker_sim.requests.names import is_system_topic, topic_name_problem
+from rocketmq_aio.codes import RequestCode, ResponseCode
+from rocketmq_aio.wire.bodies import TopicConfig
+from rocketmq_aio.wire.headers import CreateTopicRequestHeader
+
+if TYPE_CHECKING:
+    from broker_sim.broker import Broker
+
+__all__ = ["HANDLERS"]
+
+FILTER_TYPES = ("SINGLE_TAG", "MULTI_TAG")
+
+
+def create_topic(context: Context[Broker], header: CreateTopicRequestHeader, _body: bytes) -> Answer:
+    """Create a topic, or change it."""
+    topic = header.topic
+    problem = topic_name_problem(topic)
+    if problem is None and is_system_topic(topic or ""):
+        problem = f"The topic[{topic}] is conflict with system topic."
+    if problem is not None or topic is None:
+        return Answer(code=ResponseCode.INVALID_PARAMETER, remark=problem)
+    if header.topic_filter_type not in FILTER_TYPES:
+        remark = f"topicFilterType = [{header.topic_filter_type}] value invalid"
+        return Answer(code=ResponseCode.SYSTEM_ERROR, remark=remark)
+    if header.read_queue_nums is None or header.write_queue_nums is None or header.perm is None:
+        return Answer.lacking("readQueueNums, writeQueueNums or perm")
+    known = context.server.topics.get(topic)
+    attributes = _attributes(header.attributes or "", {} if known is None else known.attributes or {})
+    if attributes is None:
+        remark = f"add/alter attribute format is wrong: {header.attributes}"
+        return Answer(code=ResponseCode.SYSTEM_ERROR, remark=remark)
+    config = TopicConfig(
+        topic, header.read_queue_nums, header.write_queue_nums, header.perm, header.topic_filter_type,
+        header.topic_sys_flag or 0, bool(header.order), attributes,
+    )  # fmt: skip
+    if context.server.create_topic(config):
+        context.server.announce(topic)
+    return Answer()
+
+
+def _attributes(changes: str, known: dict[str, str]) -> dict[str, str] | None:
+    """The attributes after changes such as ``+message.type=FIFO,-reserve.time``; None if these are malformed."""
+    attributes = dict(known)
+    for change in filter(None, (part.strip() for part in changes.split(","))):
+        name, equals, value = change[1:].partition("=")
+        if change[0] == "+" and equals and name:
+            attributes[name] = value
+        elif change[0] == "-" and name and not equals:
+            attributes.pop(name, None)
+        else:
+            return None
+    return attributes
+
+
+HANDLERS: HandlerTable = {RequestCode.UPDATE_AND_CREATE_TOPIC: Route(CreateTopicRequestHeader, create_topic)}

@@ -1,0 +1,103 @@
+"""An event loop in a thread of its own, and calls into it from any other thread.
+
+Source: none in Java.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+from rocketmq_aio.errors import ClosedError, StateError
+
+__all__ = ["LoopThread"]
+
+T = TypeVar("T")
+
+#: Seconds that a call into the thread may take.
+CALL_TIMEOUT = 10.0
+
+
+class LoopThread:
+    """A daemon thread that runs a loop until it is closed.
+
+    Args:
+        name: the thread's name.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stopping: asyncio.Event | None = None
+        self._ready = threading.Event()
+        self._thread = threading.Thread(target=asyncio.run, args=(self._serve(),), name=name, daemon=True)
+        self._thread.start()
+        self._ready.wait()
+
+    async def _serve(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._stopping = asyncio.Event()
+        self._ready.set()
+        await self._stopping.wait()
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the caller runs in this thread."""
+        return threading.current_thread() is self._thread
+
+    def call(self, function: Callable[..., T], *args: Any) -> T:
+        """Call a plain function in the thread and wait for it. In the thread itself it is simply called.
+
+        Raises:
+            StateError: it took more than ten seconds: something holds the loop.
+            ClosedError: the thread has ended.
+        """
+        if self.is_current:
+            return function(*args)
+
+        async def run() -> T:
+            return function(*args)
+
+        return self.run(run(), CALL_TIMEOUT)
+
+    def run(self, coroutine: Coroutine[Any, Any, T], timeout: float | None = None) -> T:
+        """Run a coroutine in the thread and wait for it.
+
+        Args:
+            coroutine: what to run.
+            timeout: seconds; None waits for as long as it takes.
+
+        Raises:
+            StateError: it did not end in time; or the caller is in the thread itself, which would wait for itself.
+            ClosedError: the thread has ended.
+        """
+        if self.is_current or self._loop is None:
+            coroutine.close()
+            raise StateError("This would wait for its own thread.", hint="Call it from another thread.")
+        try:
+            future: Future[T] = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        except RuntimeError:
+            coroutine.close()
+            raise ClosedError("The cluster's thread has ended.") from None
+        try:
+            return future.result(timeout)
+        except TimeoutError:
+            if future.done():
+                raise  # the call's own
+            future.cancel()
+            raise StateError(
+                f"The cluster's thread did not answer within {timeout:g} s.",
+                hint="Does a function that was given to the cluster block its loop?",
+            ) from None
+
+    def close(self) -> None:
+        """End the loop and the thread. Idempotent."""
+        if self._loop is not None and self._stopping is not None and self._thread.is_alive():
+            try:
+                self._loop.call_soon_threadsafe(self._stopping.set)
+            except RuntimeError:  # it has ended by itself
+                pass
+            if not self.is_current:
+                self._thread.join(CALL_TIMEOUT)
