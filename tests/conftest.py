@@ -28,7 +28,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 def pytest_report_header(config: pytest.Config) -> list[str]:
     """Say on what the run depends, and what it leaves out."""
     libraries = []
-    for name in ("anyio", "msgspec", "uvloop"):
+    for name in ("msgspec", "uvloop"):
         try:
             libraries.append(f"{name} {version(name)}")
         except PackageNotFoundError:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.interop.jars import UnavailableError
+from tests.interop.jars import UnavailableError, fetch, find_tool
 from tests.interop.rocketmq import RealCluster
 
 _HERE = Path(__file__).resolve().parent
@@ -45,3 +45,22 @@ def real_533(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealCluster]:
 def real_497(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealCluster]:
     """A running name server and broker 4.9.7."""
     yield from _run("4.9.7", tmp_path_factory)
+
+
+@pytest.fixture(params=["real_533", "real_497"])
+def cluster(request: pytest.FixtureRequest) -> RealCluster:
+    """Each real cluster in turn."""
+    found: RealCluster = request.getfixturevalue(request.param)
+    return found
+
+
+@pytest.fixture(params=["5.3.3", "4.9.7"])
+def java_version(request: pytest.FixtureRequest) -> str:
+    """Each version of RocketMQ in turn, with what is needed to compile and run its programs."""
+    version: str = request.param
+    try:
+        find_tool("javac")
+        fetch(version)
+    except UnavailableError as error:
+        pytest.skip(str(error))
+    return version

@@ -143,14 +143,15 @@ class RealCluster:
     Args:
         version: "5.3.3", "4.9.7" or another whose artifacts Maven can find.
         tmp_dir: a directory of its own, for configuration, output, logs and the store.
+        namesrv: "host:port" of a name server that runs elsewhere; with it, none is started here.
     """
 
     cluster_name = "DefaultCluster"
     broker_name = "broker-a"
 
-    def __init__(self, version: str, tmp_dir: Path) -> None:
+    def __init__(self, version: str, tmp_dir: Path, *, namesrv: str = "") -> None:
         self.version = version
-        self.namesrv = ""
+        self.namesrv = namesrv
         self.broker_addr = ""
         self._home = tmp_dir
         self._jars = Path()
@@ -165,9 +166,11 @@ class RealCluster:
             StartError: a server ended, or was not ready in time. Neither is left running.
         """
         self._jars = fetch(self.version)
+        own_name_server = not self.namesrv
         self._write_files()
         try:
-            self._name_server = self._launch("namesrv", "namesrv.NamesrvStartup", _NAME_SERVER_HEAP)
+            if own_name_server:
+                self._name_server = self._launch("namesrv", "namesrv.NamesrvStartup", _NAME_SERVER_HEAP)
             # At once, not after the name server: it takes longer to reach the point where it registers.
             self.start_broker()
         except BaseException:
@@ -238,13 +241,14 @@ class RealCluster:
         return "\n".join(parts)
 
     def _write_files(self) -> None:
-        namesrv_port = _free_port((0,))
-        broker_port = _free_port(_BROKER_PORT_OFFSETS)
-        self.namesrv = f"127.0.0.1:{namesrv_port}"
-        self.broker_addr = f"127.0.0.1:{broker_port}"
         conf = self._home / "conf"
         conf.mkdir(parents=True)
-        (conf / "namesrv.conf").write_text(_NAME_SERVER_CONF.format(port=namesrv_port))
+        if not self.namesrv:
+            namesrv_port = _free_port((0,))
+            self.namesrv = f"127.0.0.1:{namesrv_port}"
+            (conf / "namesrv.conf").write_text(_NAME_SERVER_CONF.format(port=namesrv_port))
+        broker_port = _free_port(_BROKER_PORT_OFFSETS)
+        self.broker_addr = f"127.0.0.1:{broker_port}"
         store = (self._home / "store").as_posix()
         (conf / "broker.conf").write_text(_BROKER_CONF.format(port=broker_port, namesrv=self.namesrv, store=store))
         for name in ("logback_namesrv.xml", "logback_broker.xml"):

@@ -1,4 +1,4 @@
-"""A run with cancellations and closing in it. Prints the digest of its history: `python -m tests.sim.seeded_run SEED`."""
+"""A run with cancellations and closing in it. `python -m tests.sim.seeded_run SEED` prints its history's digest."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ def digest(seed: int) -> tuple[str, int]:
 
         async def life(number: int) -> None:
             nonlocal acknowledged
-            config = ProducerConfig(window=Window(messages_max=dice.randint(2, 30)), drain=dice.choice([0.0, 0.001, 1.0]))
+            window = Window(messages_max=dice.randint(2, 30))
+            config = ProducerConfig(window=window, drain=dice.choice([0.0, 0.001, 1.0]))
             producer = Producer(
                 f"g{number}", namesrv=cluster.namesrv, environment=cluster.environment, config=config
             )

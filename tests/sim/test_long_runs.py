@@ -70,7 +70,7 @@ def test_opaque_wraps() -> None:
         async with Cluster(topics={"T": 1}, environment=environment) as cluster:
             async with Producer("g", namesrv=cluster.namesrv, environment=environment) as producer:
                 await producer.send(Message("T", b"x"))
-                (connection,) = [c for a, c in producer._pool.connections.items() if a == cluster.broker("broker-a").address]
+                connection = producer._pool.connections[cluster.broker("broker-a").address]
                 connection._opaque = 2**31 - 20
                 results = await asyncio.gather(*[producer.send(Message("T", b"x")) for _ in range(60)])
                 assert sorted(result.queue_offset for result in results) == list(range(1, 61))

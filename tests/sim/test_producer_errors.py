@@ -202,7 +202,8 @@ def test_broker_that_sends_garbage(world: str, garbage: bytes) -> None:
         # Not in answer to the heartbeat before: then the send may not have been written yet.
         async with Babbler(environment, garbage, when=b'"code":310') as b:
             async with Server(environment, name_server({"broker-a": b.addr}, {"topic": 1})) as ns:
-                error = await fails(world, environment, ns.addr, SendConnectionError, "not the remoting protocol", b.addr)
+                words = "not the remoting protocol", b.addr
+                error = await fails(world, environment, ns.addr, SendConnectionError, *words)
                 assert error.maybe_stored
 
     in_world(world, main)

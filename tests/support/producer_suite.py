@@ -411,5 +411,6 @@ async def closing(target: Target) -> None:
 SCENARIOS: tuple[Callable[[Target], Awaitable[None]], ...] = (
     one_message, a_message_sent_twice, texts_that_need_escaping, as_many_properties_as_fit, bodies_of_all_kinds,
     the_largest_body, a_body_too_large_for_the_broker, without_waiting_for_the_store, flags, names_of_topics,
-    oneway_messages, oneway_messages_get_no_answer, many_at_once, rotation, queues_of_a_topic, an_unknown_topic, closing,
+    oneway_messages, oneway_messages_get_no_answer, many_at_once, rotation, queues_of_a_topic, an_unknown_topic,
+    closing,
 )  # fmt: skip

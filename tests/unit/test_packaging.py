@@ -21,10 +21,10 @@ def test_installed_version_is_the_declared_one() -> None:
     assert version("rocketmq-aio") == PROJECT["version"]
 
 
-def test_runtime_needs_anyio_and_msgspec_only() -> None:
-    """Whoever installs the client gets two libraries; everything else is an extra."""
+def test_runtime_needs_msgspec_only() -> None:
+    """Whoever installs the client gets one library; everything else is an extra."""
     needed = [line for line in requires("rocketmq-aio") or () if "extra ==" not in line]
-    assert sorted(line.partition(">")[0] for line in needed) == ["anyio", "msgspec"]
+    assert sorted(line.partition(">")[0] for line in needed) == ["msgspec"]
 
 
 def test_this_python_is_accepted() -> None:
