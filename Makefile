@@ -38,9 +38,10 @@ test-all: ## the same under every Python 3.11 to 3.14 found here, each in a venv
 	printf '\npassed:%s\nfailed:%s\nnot found here:%s\n' "$${ran:- none}" "$${failed:- none}" "$${missing:- none}"; \
 	[ -z "$$failed" ] && [ -n "$$ran" ]
 
-lint: $(STAMP) ## ruff, and mypy --strict on both packages
+lint: $(STAMP) ## ruff, mypy --strict on both packages, and the law of the floors
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m mypy
+	$(BIN)/python -m pytest -q tests/test_tidy.py
 
 package: $(STAMP) ## build the wheel, install it elsewhere, import both packages from there
 	@set -e; \
