@@ -78,6 +78,7 @@ class Pool:
         self.on_connected: Callable[[str, Connection], None] | None = None
         self.on_lost: Callable[[Connection], None] | None = None
         self.reconnects = 0
+        self._closing = False
         self._environment = environment
         self._spawn = spawn
         self._connect_timeout = connect_timeout
@@ -118,7 +119,10 @@ class Pool:
         return await wait_shared(task, f"a connection to {name} at {addr}")
 
     async def _connect(self, addr: str, name: str) -> Connection:
-        target = self._translate(addr)
+        try:
+            target = self._translate(addr)
+        except Exception as error:  # the user's function; its fault must not look like a bug of this library
+            raise self._failed(addr, f"{name} at {addr}", f"address_map raised {error!r}") from error
         if not isinstance(target, str):  # such as a dict's `get` for an address that it lacks
             raise self._failed(addr, f"{name} at {addr}", f"address_map makes {target!r} of it, which is no str")
         title = f"{name} at {addr}" if target == addr else f"{name} at {target} (registered as {addr})"
@@ -178,7 +182,7 @@ class Pool:
                 break
         self._lost = [other for other in self._lost if not other.transport_gone]
         self._lost.append(connection)
-        if error is not None:
+        if error is not None and not self._closing:
             logger.info("lost the connection to %s: %s", connection.name, error)
         if self.on_lost is not None:
             self.on_lost(connection)
@@ -195,6 +199,7 @@ class Pool:
 
     def abort(self, why: str) -> None:
         """Close all connections at once; what is pending fails with a `ConnectionLostError` that says why."""
+        self._closing = True
         for connection in list(self.connections.values()):
             connection.abort(ConnectionLostError(f"{why}.", address=connection.address))
 

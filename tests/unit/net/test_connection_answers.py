@@ -226,8 +226,11 @@ async def test_a_long_request_waits_beside_short_ones() -> None:
 
 @virtual_time
 async def test_a_sink_may_close_the_connection() -> None:
-    """What stands behind the answer in the same chunk is lost with the connection, and fails once."""
-    world = World()
+    """What stands behind the answer in the same chunk is lost with the connection: answers fail once, requests are
+    not handed over.
+    """
+    asked: list[object] = []
+    world = World(on_request=lambda _connection, incoming: asked.append(incoming))
 
     class Closing(RecordingSink):
         def settle(self, reply: Reply) -> None:
@@ -238,8 +241,8 @@ async def test_a_sink_may_close_the_connection() -> None:
     world.submit(closing)
     world.submit(other)
     await turns(1)
-    world.answer(1, 2)
-    assert len(closing.replies) == 1 and closing.errors == []
+    world.connection.data_received(reply_frame(1) + reply_frame(2) + request_frame(3))
+    assert len(closing.replies) == 1 and closing.errors == [] and asked == []
     assert other.replies == [] and len(other.errors) == 1
 
 

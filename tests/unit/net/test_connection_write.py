@@ -159,7 +159,9 @@ async def test_what_cannot_be_encoded_is_refused_and_leaves_nothing() -> None:
 async def test_a_closed_connection_takes_no_request() -> None:
     """Each door says so at once, names the peer, and chains why it closed; a plain write is dropped."""
     world = World()
+    unwritten = world.request()
     world.connection.connection_lost(OSError("reset"))
+    assert unwritten.exception() is not None
     command = RemotingCommand(code=1)
     for ask in (
         lambda: world.request(),

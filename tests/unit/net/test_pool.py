@@ -345,3 +345,14 @@ async def test_abort_closes_all_and_waits_for_the_sockets() -> None:
     await waiter
     await pool.wait_lost()
     assert [transport.calls for transport in network.transports] == [["abort"], ["abort"]]
+
+
+@virtual_time
+async def test_an_address_map_that_raises_is_told_so() -> None:
+    """The user's function raised: an error that says so, caused by it, and no crash of the client."""
+    network = ScriptedNetwork()
+    pool, service = make_pool(network, address_map=lambda addr: 1 // 0)
+    with pytest.raises(ConnectError, match="address_map raised ZeroDivisionError") as caught:
+        await pool.connect(ADDR, "broker-a")
+    assert isinstance(caught.value.__cause__.__cause__, ZeroDivisionError)
+    assert service.crash is None
