@@ -10,7 +10,9 @@ Names are loaded when they are first used: importing this package imports nothin
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -32,6 +34,18 @@ _HOMES = {
     "memory": "worlds.environments",
     "simulate": "simulate",
 }
+
+
+class _Package(ModuleType):
+    """Whoever imports the file `simulate` makes Python put it here, in the place of the decorator of that name."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name == "simulate" and isinstance(value, ModuleType):
+            value = value.simulate
+        super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
 
 
 def __getattr__(name: str) -> Any:

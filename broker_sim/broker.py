@@ -82,8 +82,9 @@ class Broker:
         self.store = Store()
         self.clients = ClientTable()
         self.rng = environment.entropy(config.name)
+        self._identity = environment.identity()
         self.unique_ids = UniqueIds(
-            environment.identity(), salt=self.rng.getrandbits(32), counter_start=self.rng.getrandbits(16),
+            self._identity, salt=self.rng.getrandbits(32), counter_start=self.rng.getrandbits(16),
             month_ms=utc_month_ms,
         )  # fmt: skip
         self._wall = environment.clock.wall
@@ -162,7 +163,7 @@ class Broker:
             OSError: it cannot listen, for example because the port is taken.
         """
         self._port = await self.endpoint.listen(self._host, self._port)
-        store_host = (_packed(self._advertised_host, self._host), self._port)
+        store_host = (_packed(self._advertised_host, self._host, self._identity.host), self._port)
         self.sending = SendForm(
             cluster_name=self.config.cluster_name, region_id=self.config.region_id,
             store_host=store_host, form=self._form,
@@ -203,10 +204,12 @@ class Broker:
 
 
 def _packed(*hosts: str) -> bytes:
-    """The first of the hosts that is an address, for records and ids, which have no room for names."""
+    """The first of the hosts that is an address of somebody, for records and ids, which have no room for names."""
     for host in hosts:
         try:
-            return ipaddress.ip_address(host).packed
+            address = ipaddress.ip_address(host)
         except ValueError:
             continue
+        if not address.is_unspecified:
+            return address.packed
     return b"\x7f\0\0\1"

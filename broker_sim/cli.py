@@ -11,7 +11,7 @@ import signal
 import sys
 
 from broker_sim.cluster import Cluster
-from broker_sim.config import BrokerConfig
+from broker_sim.config import DEFAULT_QUEUES, BrokerConfig
 from rocketmq_aio.errors import ConfigError, StateError
 from rocketmq_aio.wire.bodies import encode_json
 
@@ -21,8 +21,6 @@ except ModuleNotFoundError as error:
     raise SystemExit("broker-sim needs packages that are not installed: pip install 'rocketmq-aio[cli]'") from error
 
 __all__ = ["main"]
-
-DEFAULT_QUEUES = 4
 
 
 def _parse_topics(_context: click.Context, _option: click.Parameter, values: tuple[str, ...]) -> dict[str, int]:

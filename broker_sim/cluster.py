@@ -25,14 +25,20 @@ from itertools import count
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-import msgspec
-
 from broker_sim.broker import Broker
-from broker_sim.config import BrokerConfig, check_count, check_port
+from broker_sim.config import (
+    DEFAULT_QUEUES,
+    SERVERS_MAX,
+    BrokerConfig,
+    broker_configs,
+    check_count,
+    check_port,
+    check_topic,
+    topic_queues,
+)
 from broker_sim.handles import BrokerHandle, Done, NameServerHandle
 from broker_sim.history import Exchange, History
 from broker_sim.name_server import NameServer
-from broker_sim.requests.names import is_system_topic, topic_name_problem
 from broker_sim.threads import LoopThread
 from rocketmq_aio.codes import Permission
 from rocketmq_aio.environment import Environment, TcpNetwork
@@ -44,9 +50,6 @@ __all__ = ["Cluster"]
 
 T = TypeVar("T")
 
-SERVERS_MAX = 1_000
-QUEUES_MAX = 65_536
-DEFAULT_QUEUES = 4
 WILDCARDS = ("0.0.0.0", "::", "")
 
 #: Clusters that have been opened and not closed.
@@ -92,8 +95,8 @@ class Cluster:
         for name, value in (("host", host), ("advertise", "" if advertise is None else advertise)):
             if not isinstance(value, str) or any(character in value for character in " /[]"):
                 raise ConfigError(f"Cluster: {name} must be a host name or an address without port, not {value!r}.")
-        self._configs = _broker_configs(brokers)
-        self._topics = _topic_queues(topics)
+        self._configs = broker_configs(brokers)
+        self._topics = topic_queues(topics)
         self._name_server_count = name_servers
         self._history_max = history_max
         self._host = host
@@ -180,7 +183,7 @@ class Cluster:
             for index in range(self._name_server_count):
                 name_server = NameServer(name=f"name-server-{index}", port=self._port and self._port + index, **common)
                 self._name_servers.append(name_server)
-                await self.listen(name_server.name, name_server.start)
+                await self._listen(name_server.name, name_server.start)
             own = [name_server.local_address for name_server in self._name_servers]
             for index, config in enumerate(self._configs, self._name_server_count):
                 port = config.port or (self._port and self._port + index)
@@ -189,15 +192,15 @@ class Cluster:
                 for name, queues in self._topics.items():
                     broker.create_topic(TopicConfig(name, queues, queues))
                 self._brokers[broker.name] = broker
-                await self.listen(broker.name, broker.start)
+                await self._listen(broker.name, broker.start)
         except BaseException:
             await self._close()
             raise
         elsewhere = dict.fromkeys(address for config in self._configs for address in config.namesrv)
         self._namesrv = ";".join([*(name_server.address for name_server in self._name_servers), *elsewhere])
 
-    async def listen(self, name: str, start: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Start a server; for the handles.
+    async def _listen(self, name: str, start: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Start a server.
 
         Raises:
             StateError: it cannot listen.
@@ -239,8 +242,8 @@ class Cluster:
                 hint="Open it with a plain `with` to use it from several threads.",
             )
 
-    def run(self, function: Callable[..., T], *args: Any) -> T:
-        """Call a function in the cluster's thread; for the handles.
+    def _run(self, function: Callable[..., T], *args: Any) -> T:
+        """Call a function in the cluster's thread.
 
         Raises:
             StateError: the cluster is not open, not usable from here, or did not answer within 10 seconds.
@@ -248,8 +251,8 @@ class Cluster:
         self._check()
         return function(*args) if self._thread is None else self._thread.call(function, *args)
 
-    def run_blocking(self, function: Callable[[], Coroutine[Any, Any, None]]) -> Awaitable[None]:
-        """Run a coroutine in the cluster's loop; for the handles. Under a plain `with` it is done on return.
+    def _run_blocking(self, function: Callable[[], Coroutine[Any, Any, None]]) -> Awaitable[None]:
+        """Run a coroutine in the cluster's loop. Under a plain `with` it is done on return.
 
         Raises:
             StateError: the cluster is not open, or not usable from here.
@@ -276,6 +279,8 @@ class Cluster:
     @property
     def environment(self) -> Environment:
         """What a Python client is given as its `environment` to reach this cluster."""
+        if self._forked:
+            self._check()
         return self._environment if self._thread is None else Environment.system()
 
     def create_topic(
@@ -301,9 +306,9 @@ class Cluster:
             ConfigError: an argument cannot be used; nothing has changed.
             StateError: the cluster is not open.
         """
-        _check_topic(name, queues)
+        check_topic(name, queues)
         check_count("Cluster.create_topic", "permission", permission, 0, 15)
-        self.run(self._create_topic, TopicConfig(name, queues, queues, int(permission)), brokers, propagate)
+        self._run(self._create_topic, TopicConfig(name, queues, queues, int(permission)), brokers, propagate)
 
     def _create_topic(self, config: TopicConfig, names: Sequence[str] | None, propagate: bool) -> None:
         if isinstance(names, str):
@@ -319,16 +324,16 @@ class Cluster:
                     registry.register(registration, None, self._environment.clock.monotonic())
             broker.announce(config.topic_name)
 
-    def withdraw(self, broker: Broker) -> None:
-        """Take a broker out of the tables of the cluster's own name servers; for the handles."""
+    def _withdraw(self, broker: Broker) -> None:
+        """Take a broker out of the tables of the cluster's own name servers."""
         registration = broker.registration(())
         for name_server in self._name_servers:
             name_server.registry.unregister(
                 registration.cluster_name, registration.broker_name, registration.broker_addr
             )
 
-    async def register_all(self) -> None:
-        """Register all running brokers anew; for the handles."""
+    async def _register_all(self) -> None:
+        """Register all running brokers anew."""
         for broker in self._brokers.values():
             if broker.running:
                 await broker.register()
@@ -345,7 +350,7 @@ class Cluster:
             ConfigError: there is no such broker.
             StateError: the cluster is not open.
         """
-        return self.run(self._messages, topic, broker, queue)
+        return self._run(self._messages, topic, broker, queue)
 
     def _messages(self, topic: str, broker: str | None, queue: int | None) -> list[MessageExt]:
         wanted = list(self._brokers.values()) if broker is None else [self._broker(broker)]
@@ -358,9 +363,13 @@ class Cluster:
             codes: those of these request codes only; none for all.
 
         Raises:
+            ConfigError: a code is no number.
             StateError: the cluster is not open.
         """
-        return self.run(self._history.exchanges, codes)
+        for code in codes:
+            if isinstance(code, bool) or not isinstance(code, int):
+                raise ConfigError(f"Cluster.requests: codes are numbers, such as RequestCode.HEART_BEAT, not {code!r}.")
+        return self._run(self._history.exchanges, codes)
 
     def digest(self) -> str:
         """A hash over all requests and answers so far and when they came: equal in two runs that went alike.
@@ -368,7 +377,7 @@ class Cluster:
         Raises:
             StateError: the cluster is not open.
         """
-        return self.run(self._history.digest)
+        return self._run(self._history.digest)
 
     def broker(self, name: str) -> BrokerHandle:
         """One broker.
@@ -377,7 +386,7 @@ class Cluster:
             ConfigError: there is no such broker.
             StateError: the cluster is not open.
         """
-        return BrokerHandle(self, self.run(self._broker, name))
+        return BrokerHandle(self, self._run(self._broker, name))
 
     def _broker(self, name: str) -> Broker:
         broker = self._brokers.get(name)
@@ -392,7 +401,7 @@ class Cluster:
         Raises:
             StateError: the cluster is not open.
         """
-        return self.run(lambda: {name: broker.address for name, broker in self._brokers.items()})
+        return self._run(lambda: {name: broker.address for name, broker in self._brokers.items()})
 
     def name_server(self, index: int = 0) -> NameServerHandle:
         """One name server.
@@ -412,7 +421,7 @@ class Cluster:
 
     # --- forks and the end of the process
 
-    def forget_after_fork(self) -> None:
+    def _forget_after_fork(self) -> None:
         """Called in a child process: what it inherited is not its own."""
         self._forked = True
         servers: list[Broker | NameServer] = [*self._name_servers, *self._brokers.values()]
@@ -423,75 +432,19 @@ class Cluster:
                 except OSError:
                     pass
 
-    def close_at_exit(self) -> None:
+    def _close_at_exit(self) -> None:
         """Called when the process ends."""
         self._close_thread()
 
 
-def _broker_configs(brokers: object) -> list[BrokerConfig]:
-    if not isinstance(brokers, Sequence) or isinstance(brokers, str | bytes):
-        if isinstance(brokers, bool) or not isinstance(brokers, int) or not 0 <= brokers <= SERVERS_MAX:
-            raise ConfigError(
-                f"Cluster: brokers must be a number from 0 to {SERVERS_MAX:,} or a sequence of BrokerConfig, "
-                f"not {brokers!r}."
-            )
-        brokers = [BrokerConfig()] * brokers
-    configs: list[BrokerConfig] = []
-    names: dict[str, None] = {}
-    for index, config in enumerate(brokers):
-        if not isinstance(config, BrokerConfig):
-            raise ConfigError(f"Cluster: each of brokers must be a BrokerConfig, not {config!r}.")
-        if not config.name:
-            config = msgspec.structs.replace(config, name=f"broker-{_letters(index)}")
-        if config.name in names:
-            raise ConfigError(f"Cluster: two brokers are called {config.name}.", hint="Give each a name of its own.")
-        names[config.name] = None
-        configs.append(config)
-    return configs
-
-
-def _letters(index: int) -> str:
-    """a, b, … z, aa, ab, …"""
-    letters = ""
-    index += 1
-    while index:
-        index, letter = divmod(index - 1, 26)
-        letters = chr(ord("a") + letter) + letters
-    return letters
-
-
-def _topic_queues(topics: object) -> dict[str, int]:
-    if isinstance(topics, Mapping):
-        queues = dict(topics)
-    elif isinstance(topics, Sequence) and not isinstance(topics, str | bytes):
-        queues = dict.fromkeys(topics, DEFAULT_QUEUES)
-    else:
-        raise ConfigError(
-            f"Cluster: topics must be a mapping (name → queues) or a sequence of names, not {topics!r}.",
-            hint="For example topics={'T': 4}, or topics=['T'].",
-        )
-    for name, number in queues.items():
-        _check_topic(name, number)
-    return queues
-
-
-def _check_topic(name: object, queues: object) -> None:
-    problem = topic_name_problem(name) if isinstance(name, str) else "It is not a str."
-    if problem is None and is_system_topic(str(name)):
-        problem = "It is a topic of the broker's own."
-    if problem is not None:
-        raise ConfigError(f"Cluster: {name!r} cannot be a topic: {problem}")
-    check_count("Cluster", f"the queues of {name}", queues, 0, QUEUES_MAX)
-
-
 def _in_child() -> None:
     for cluster in list(_open):
-        cluster.forget_after_fork()
+        cluster._forget_after_fork()
 
 
 def _at_exit() -> None:
     for cluster in list(_open):
-        cluster.close_at_exit()
+        cluster._close_at_exit()
 
 
 atexit.register(_at_exit)

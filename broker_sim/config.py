@@ -1,23 +1,29 @@
-"""What a simulated broker can be told. A config that exists is valid.
+"""What a simulated broker can be told, and checks of what a cluster is told. A config that exists is valid.
 
 Source: `BrokerConfig.java`, `MessageStoreConfig.java` (5.3.3).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from broker_sim.requests.names import topic_name_problem
+from broker_sim.requests.names import is_system_topic, topic_name_problem
 from rocketmq_aio.codes import SerializeType
 from rocketmq_aio.errors import ConfigError
 from rocketmq_aio.net.pool import parse_address
 
-__all__ = ["BrokerConfig", "check_count", "check_port"]
+__all__ = [
+    "DEFAULT_QUEUES", "SERVERS_MAX", "BrokerConfig", "broker_configs", "check_count", "check_port", "check_topic",
+    "topic_queues",
+]
 
 MiB = 1024 * 1024
 NAME_SERVER_PORT = 9876
+SERVERS_MAX = 1_000
+QUEUES_MAX = 65_536
+DEFAULT_QUEUES = 4
 
 
 def check_count(owner: str, name: str, value: object, low: int, high: int) -> None:
@@ -75,3 +81,70 @@ class BrokerConfig(msgspec.Struct, frozen=True, kw_only=True):
         parsed = [parse_address(address, NAME_SERVER_PORT) for address in addresses if address.strip()]
         texts = tuple(f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in parsed)
         msgspec.structs.force_setattr(self, "namesrv", texts)
+
+
+def broker_configs(brokers: object) -> list[BrokerConfig]:
+    """The configs of a cluster's brokers, each with its name, from their number or from configs.
+
+    Raises:
+        ConfigError: it is neither, or two have the same name.
+    """
+    if not isinstance(brokers, Sequence) or isinstance(brokers, str | bytes):
+        if isinstance(brokers, bool) or not isinstance(brokers, int) or not 0 <= brokers <= SERVERS_MAX:
+            raise ConfigError(
+                f"Cluster: brokers must be a number from 0 to {SERVERS_MAX:,} or a sequence of BrokerConfig, "
+                f"not {brokers!r}."
+            )
+        brokers = [BrokerConfig()] * brokers
+    configs: list[BrokerConfig] = []
+    names: dict[str, None] = {}
+    for index, config in enumerate(brokers):
+        if not isinstance(config, BrokerConfig):
+            raise ConfigError(f"Cluster: each of brokers must be a BrokerConfig, not {config!r}.")
+        if not config.name:
+            config = msgspec.structs.replace(config, name=f"broker-{_letters(index)}")
+        if config.name in names:
+            raise ConfigError(f"Cluster: two brokers are called {config.name}.", hint="Give each a name of its own.")
+        names[config.name] = None
+        configs.append(config)
+    return configs
+
+
+def _letters(index: int) -> str:
+    """a, b, … z, aa, ab, …"""
+    letters = ""
+    index += 1
+    while index:
+        index, letter = divmod(index - 1, 26)
+        letters = chr(ord("a") + letter) + letters
+    return letters
+
+
+def topic_queues(topics: object) -> dict[str, int]:
+    """Topic → number of queues, from a mapping or from names.
+
+    Raises:
+        ConfigError: it is neither, or one of them cannot be a topic.
+    """
+    if isinstance(topics, Mapping):
+        queues = dict(topics)
+    elif isinstance(topics, Sequence) and not isinstance(topics, str | bytes):
+        queues = dict.fromkeys(topics, DEFAULT_QUEUES)
+    else:
+        raise ConfigError(
+            f"Cluster: topics must be a mapping (name → queues) or a sequence of names, not {topics!r}.",
+            hint="For example topics={'T': 4}, or topics=['T'].",
+        )
+    for name, number in queues.items():
+        check_topic(name, number)
+    return queues
+
+
+def check_topic(name: object, queues: object) -> None:
+    """Raise a `ConfigError` unless a cluster can have a topic of this name with so many queues."""
+    problem = topic_name_problem(name) if isinstance(name, str) else "It is not a str."
+    if problem is None and is_system_topic(str(name)):
+        problem = "It is a topic of the broker's own."
+    if problem is not None:
+        raise ConfigError(f"Cluster: {name!r} cannot be a topic: {problem}")
+    check_count("Cluster", f"the queues of {name}", queues, 0, QUEUES_MAX)

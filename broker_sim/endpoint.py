@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from broker_sim.history import Exchange, History
-from broker_sim.requests.answer import Answer, Context, HandlerTable, ReplyForm
+from broker_sim.requests.answer import Answer, Context, Framed, HandlerTable, ReplyForm
 from rocketmq_aio.codes import FLAG_ONEWAY, ResponseCode
 from rocketmq_aio.environment import Environment, Listener, TcpListener, housekeeping_context
 from rocketmq_aio.errors import LocalProtocolError, TransportError
@@ -60,7 +60,7 @@ class Session(Context[Any]):
 
     def receive(self, connection: Connection, incoming: Reply | Request) -> None:
         """Answer one request; the connection calls it for each."""
-        request: Request = incoming  # type: ignore[assignment]  # a call of `cast` for each request would be one too many
+        request: Request = incoming  # type: ignore[assignment]  # `cast` is a call, and this is run for each request
         code = request.code
         self.request = request
         self.now_ms = int(self._wall() * 1000)
@@ -69,7 +69,7 @@ class Session(Context[Any]):
         route = self._handlers.get(code)
         try:
             if route is None:
-                answer = _unsupported(code)
+                answer: Framed = _unsupported(code)
             else:
                 try:
                     header = request.fields(route.header)
@@ -139,6 +139,7 @@ class Endpoint:
         self.started_at = started_at
         self._numbers = numbers
         self._on_lost = on_lost
+        self._accepting = False
         self._listener: Listener | None = None
         self._connections: dict[Connection, None] = {}
         self._idle_timer: asyncio.TimerHandle | None = None
@@ -161,7 +162,13 @@ class Endpoint:
         Raises:
             OSError: it cannot, for example because the port is taken.
         """
-        self._listener = await self.environment.network.listen(self._accept, host, port)
+        # From the first moment: a client may connect before `listen` has come back.
+        self._accepting = True
+        try:
+            self._listener = await self.environment.network.listen(self._accept, host, port)
+        except BaseException:
+            self._accepting = False
+            raise
         self._idle_timer = asyncio.get_running_loop().call_later(
             IDLE_SCAN_MAX, self._close_idle, context=housekeeping_context()
         )
@@ -180,7 +187,7 @@ class Endpoint:
         connection.last_activity = self.environment.clock.monotonic()
         session.connection = connection
         self._connections[connection] = None
-        if self._listener is None:  # accepted while the listener was being closed
+        if not self._accepting:  # accepted while the listener was being closed
             connection.abort()
         return connection
 
@@ -210,6 +217,7 @@ class Endpoint:
         Returns:
             The connections; whoever wants to be sure that their sockets are gone awaits their `wait_lost`.
         """
+        self._accepting = False
         if self._listener is not None:
             self._listener.close()
             self._listener = None

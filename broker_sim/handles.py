@@ -35,7 +35,7 @@ class StoreView:
 
     def topics(self) -> dict[str, int]:
         """Topic → number of queues to write to; the broker's own topics included."""
-        return self._cluster.run(self._topics)
+        return self._cluster._run(self._topics)
 
     def _topics(self) -> dict[str, int]:
         return {name: config.write_queue_nums for name, config in self._broker.topics.all().items()}
@@ -47,16 +47,16 @@ class StoreView:
             topic: the topic's name.
             queue: one queue only; None for all.
         """
-        return self._cluster.run(self._broker.messages, topic, queue)
+        return self._cluster._run(self._broker.messages, topic, queue)
 
     def max_offset(self, topic: str, queue: int) -> int:
         """The offset that the next message of the queue gets, which is how many it had; 0 for an unknown queue."""
-        return self._cluster.run(self._broker.store.max_offset, topic, queue)
+        return self._cluster._run(self._broker.store.max_offset, topic, queue)
 
     @property
     def physical_offset(self) -> int:
         """Bytes of all records stored so far."""
-        return self._cluster.run(lambda: self._broker.store.physical_offset)
+        return self._cluster._run(lambda: self._broker.store.physical_offset)
 
 
 class ServerHandle:
@@ -74,12 +74,12 @@ class ServerHandle:
     @property
     def address(self) -> str:
         """`host:port` for clients. It stays the same from one start to the next."""
-        return self._cluster.run(lambda: self._server.address)
+        return self._cluster._run(lambda: self._server.address)
 
     @property
     def running(self) -> bool:
         """Whether it accepts connections."""
-        return self._cluster.run(lambda: self._server.running)
+        return self._cluster._run(lambda: self._server.running)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name}>"
@@ -105,11 +105,11 @@ class BrokerHandle(ServerHandle):
         Raises:
             StateError: the cluster is not open.
         """
-        return self._cluster.run_blocking(self._stop)
+        return self._cluster._run_blocking(self._stop)
 
     async def _stop(self) -> None:
         if self._broker.running:
-            self._cluster.withdraw(self._broker)
+            self._cluster._withdraw(self._broker)
             await self._broker.stop()
 
     def start(self) -> Awaitable[None]:
@@ -120,11 +120,11 @@ class BrokerHandle(ServerHandle):
         Raises:
             StateError: the cluster is not open, or the port has been taken meanwhile.
         """
-        return self._cluster.run_blocking(self._start)
+        return self._cluster._run_blocking(self._start)
 
     async def _start(self) -> None:
         if not self._broker.running:
-            await self._cluster.listen(self._broker.name, self._broker.start)
+            await self._cluster._listen(self._broker.name, self._broker.start)
 
 
 class NameServerHandle(ServerHandle):
@@ -142,7 +142,7 @@ class NameServerHandle(ServerHandle):
         Raises:
             StateError: the cluster is not open.
         """
-        return self._cluster.run_blocking(self._stop)
+        return self._cluster._run_blocking(self._stop)
 
     async def _stop(self) -> None:
         for connection in self._name_server.abort():
@@ -157,9 +157,9 @@ class NameServerHandle(ServerHandle):
         Raises:
             StateError: the cluster is not open, or the port has been taken meanwhile.
         """
-        return self._cluster.run_blocking(self._start)
+        return self._cluster._run_blocking(self._start)
 
     async def _start(self) -> None:
         if not self._name_server.running:
-            await self._cluster.listen(self._name_server.name, self._name_server.start)
-            await self._cluster.register_all()
+            await self._cluster._listen(self._name_server.name, self._name_server.start)
+            await self._cluster._register_all()

@@ -1,20 +1,21 @@
 """Every request and its reply, in order; bounded, while counters and a rolling hash go on for ever.
 
 An `Exchange` keeps the bytes as they came and went, and decodes them when somebody looks: recording one costs little
-more than making one object. The hash covers what a deterministic run repeats: when (in microseconds from the start),
-which server, which of its peers, the request's code, opaque and header, its body by a checksum, and the reply. So two
-runs with equal digests have seen the same requests at the same instants and given the same answers.
+more than making one object. The hash covers what a deterministic run repeats: when, on which connection, and checksums
+of the request and the reply. So two runs with equal digests have seen the same requests at the same instants and given
+the same answers.
 
 This file knows no handler and no clock: times are handed in, in seconds from the start of the cluster.
 """
 
 from __future__ import annotations
 
-from collections import deque
+from array import array
+from collections import Counter, deque
 from collections.abc import Collection
 from hashlib import blake2b
-from struct import Struct
-from zlib import adler32
+from operator import attrgetter
+from zlib import crc32
 
 import msgspec
 
@@ -29,8 +30,10 @@ HISTORY_BYTES_MAX = 64 * 1024 * 1024
 #: Exchanges that gather before they are dealt with.
 _TOGETHER = 64
 _LARGE_BODY = 64 * 1024
+#: Bytes of a body that the hash covers.
+_HASHED_BODY = 256
 
-_pack_facts = Struct(">ddIiIII").pack
+_code = attrgetter("code")
 
 
 class Exchange(msgspec.Struct, frozen=True, gc=False):
@@ -42,6 +45,8 @@ class Exchange(msgspec.Struct, frozen=True, gc=False):
         code: the request's code.
         received_at: seconds from the start of the cluster to the arrival.
         replied_at: seconds from the start to the answer; None if nothing was answered.
+        incoming: the request as it came, its header undecoded.
+        reply_frame: the whole frame of the answer; empty if nothing was answered.
     """
 
     server: str
@@ -80,8 +85,7 @@ class History:
         self._count_max = count_max
         self._bytes_max = bytes_max
         self._bytes = 0
-        self._seen = 0
-        self._counts: dict[int, int] = {}
+        self._counts: Counter[int] = Counter()
         self._kept: deque[Exchange] = deque()
         self._new: list[Exchange] = []
         self._hash = blake2b(digest_size=16)
@@ -95,24 +99,18 @@ class History:
 
     def _take(self) -> None:
         """Count, hash and keep what has gathered."""
-        new, counts = self._new, self._counts
-        parts: list[bytes] = []
+        new = self._new
+        facts: list[float] = []
         size = 0
         for exchange in new:
-            incoming, reply = exchange.incoming, exchange.reply_frame
-            code, header, body = exchange.code, incoming.header, incoming.body
-            replied_at = -1.0 if exchange.replied_at is None else exchange.replied_at
-            # Each part's length is among the facts: equal streams mean equal exchanges.
-            parts += (
-                _pack_facts(
-                    exchange.received_at, replied_at, exchange.peer, code, len(header), len(reply), adler32(body)
-                ),
-                header, reply,
-            )  # fmt: skip
-            counts[code] = counts.get(code, 0) + 1
+            incoming, reply, replied_at = exchange.incoming, exchange.reply_frame, exchange.replied_at
+            header, body = incoming.header, incoming.body
+            # Checksums: hashing all bytes would cost more than storing a message.
+            checksum = crc32(reply, crc32(body[:_HASHED_BODY], crc32(header)))
+            facts += (exchange.received_at, -1.0 if replied_at is None else replied_at, exchange.peer, checksum)
             size += len(header) + len(body) + len(reply)
-        self._hash.update(b"".join(parts))
-        self._seen += len(new)
+        self._hash.update(array("d", facts).tobytes())
+        self._counts.update(map(_code, new))
         self._bytes += size
         kept = self._kept
         kept.extend(new)
@@ -134,7 +132,7 @@ class History:
     @property
     def seen(self) -> int:
         """Exchanges recorded so far, forgotten ones included."""
-        return self._seen + len(self._new)
+        return self._counts.total() + len(self._new)
 
     def counts(self) -> dict[int, int]:
         """Request code → how often it was seen, forgotten exchanges included."""

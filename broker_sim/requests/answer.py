@@ -12,7 +12,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Callable
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar
 
 import msgspec
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from rocketmq_aio.net.connection import Connection
     from rocketmq_aio.wire.incoming import Request
 
-__all__ = ["FAQ", "Answer", "Context", "Handler", "HandlerTable", "ReplyForm", "Route"]
+__all__ = ["FAQ", "Answer", "Context", "Framed", "Handler", "HandlerTable", "ReplyForm", "Route"]
 
 #: What 5.3.3 appends to some of its remarks.
 FAQ = "\nSee https://rocketmq.apache.org/docs/bestPractice/06FAQ for further details."
@@ -70,7 +70,8 @@ class Answer(msgspec.Struct, kw_only=True, gc=False):
     @classmethod
     def lacking(cls, what: str) -> Answer:
         """The answer to a request without a field that the broker reads: like Java's, it has no ext fields."""
-        return Answer(code=ResponseCode.SYSTEM_ERROR, remark=f"java.lang.NullPointerException: the request has no {what}")
+        remark = f"java.lang.NullPointerException: the request has no {what}"
+        return Answer(code=ResponseCode.SYSTEM_ERROR, remark=remark)
 
     def frame(self, opaque: int, form: ReplyForm) -> bytes:
         """The whole frame that answers the request `opaque`.
@@ -115,7 +116,14 @@ class Context(Generic[S]):
         return host_text(*self.peer)
 
 
-Handler = Callable[[Context[Any], Any, bytes], Answer]
+class Framed(Protocol):
+    """What a handler gives back: an `Answer`, or whatever makes the same frame in its own way."""
+
+    def frame(self, opaque: int, form: ReplyForm, /) -> bytes:
+        """The whole frame that answers the request `opaque`."""
+
+
+Handler = Callable[[Context[Any], Any, bytes], Framed]
 
 
 class Route(NamedTuple):

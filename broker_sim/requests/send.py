@@ -22,7 +22,9 @@ from __future__ import annotations
 from struct import Struct
 from typing import TYPE_CHECKING
 
-from broker_sim.requests.answer import FAQ, Answer, Context, HandlerTable, ReplyForm, Route
+import msgspec
+
+from broker_sim.requests.answer import FAQ, Answer, Context, Framed, HandlerTable, ReplyForm, Route
 from broker_sim.requests.names import NOT_TO_BE_SENT_TO, RETRY_PREFIX, topic_name_problem
 from rocketmq_aio.codes import RequestCode, ResponseCode, SerializeType, SysFlag
 from rocketmq_aio.errors import LocalProtocolError
@@ -52,6 +54,9 @@ SendHeader = SendMessageRequestHeader | SendMessageRequestHeaderV2
 _DELAYS = ("TIMER_DELIVER_MS", "TIMER_DELAY_SEC", "TIMER_DELAY_MS")
 _TRANSACTION_BITS = int(SysFlag.TRANSACTION_ROLLBACK)
 _UNIQ_KEY_START = UNIQ_KEY + "\x01"
+#: Parts of names that brokers act on or write themselves.
+_MEANINGFUL = ("DELAY", "TIMER_", "TRAN_MSG", "POP_CK", MSG_REGION, TRACE_ON, CLUSTER, _UNIQ_KEY_START)
+_PLAIN_MAX = 1_000
 _JSON = int(SerializeType.JSON)
 
 _ILLEGAL = (
@@ -77,6 +82,8 @@ class SendForm:
         self.region_id = region_id
         self.store_host = store_host
         self.additions = encode_properties({MSG_REGION: region_id, TRACE_ON: "true", CLUSTER: cluster_name})
+        #: Property strings, without the unique id, that need no closer look.
+        self.plain: dict[str, None] = {}
         self.id_prefix = offset_message_id(*store_host, 0)[:-16]
         # Java's order of the ext fields, which is that of a hash map.
         self.template = (
@@ -104,7 +111,7 @@ class SendForm:
         return {**fields, TRACE_ON: "true", MSG_REGION: self.region_id, "queueOffset": str(queue_offset)}
 
 
-class StoredAnswer(Answer, kw_only=True, gc=False):
+class StoredAnswer(msgspec.Struct, gc=False):
     """The acknowledgement of a single message."""
 
     sending: SendForm
@@ -129,7 +136,7 @@ class StoredAnswer(Answer, kw_only=True, gc=False):
         return _pack_lengths(4 + size, size) + header
 
 
-def send(context: Context[Broker], header: SendHeader, body: bytes) -> Answer:
+def send(context: Context[Broker], header: SendHeader, body: bytes) -> Framed:
     """Check a message or a batch, and store it."""
     broker = context.server
     topic, queue_id, sys_flag = header.topic, header.queue_id, header.sys_flag
@@ -149,7 +156,7 @@ def send(context: Context[Broker], header: SendHeader, body: bytes) -> Answer:
     sending = broker.sending
     if len(body) > broker.config.max_message_bytes:
         return _illegal(broker)
-    properties, unique_id = _quick_properties(header.properties or "", sending.additions)
+    properties, unique_id = _quick_properties(header.properties or "", sending)
     if not unique_id:
         pairs = decode_properties(header.properties or "")
         refusal = _not_simulated(sending, pairs)
@@ -159,38 +166,42 @@ def send(context: Context[Broker], header: SendHeader, body: bytes) -> Answer:
         pairs.pop("POP_CK", None)
         pairs |= {UNIQ_KEY: unique_id, MSG_REGION: sending.region_id, TRACE_ON: "true", CLUSTER: sending.cluster_name}
         properties = encode_properties(pairs)
+    store = broker.store
+    log = store.open_log(topic, queue_id)
+    queue_offset, physical_offset = log.next_offset, store.physical_offset
     try:
         record = encode_stored(
             topic=topic, body=body, property_string=properties, queue_id=queue_id, born_timestamp_ms=born_timestamp_ms,
             born_host=context.peer, store_host=sending.store_host, flag=flag, sys_flag=sys_flag,
+            queue_offset=queue_offset, physical_offset=physical_offset, store_timestamp_ms=context.now_ms,
             reconsume_times=header.reconsume_times or 0,
         )  # fmt: skip
     except LocalProtocolError:  # too many properties
         return _illegal(broker)
-    queue_offset, physical_offset = broker.store.append(topic, queue_id, record, context.now_ms)
-    return StoredAnswer(
-        sending=sending, queue_id=queue_id, unique_id=unique_id, physical_offset=physical_offset,
-        queue_offset=queue_offset,
-    )  # fmt: skip
+    store.append(log, record)
+    return StoredAnswer(sending, queue_id, unique_id, physical_offset, queue_offset)
 
 
-def _quick_properties(properties: str, additions: str) -> tuple[str, str]:
+def _quick_properties(properties: str, sending: SendForm) -> tuple[str, str]:
     """What is stored, and the unique id; an empty id where it takes a closer look."""
-    if (
-        "DELAY" in properties
-        or "TIMER_" in properties
-        or "TRAN_MSG" in properties
-        or "POP_CK" in properties
-        or "MSG_REGION" in properties
-        or "TRACE_ON" in properties
-        or "CLUSTER" in properties
-        or properties[-1:] != PAIR_END
-    ):
+    before, _, rest = properties.partition(_UNIQ_KEY_START)
+    unique_id, end, rest = rest.partition(PAIR_END)
+    if not end or (before and before[-1] != PAIR_END):
         return "", ""
-    before, found, rest = properties.partition(_UNIQ_KEY_START)
-    if not found or (before and before[-1] != PAIR_END) or _UNIQ_KEY_START in rest:
-        return "", ""
-    return properties + additions, rest[: rest.index(PAIR_END)]
+    others = before + rest
+    if others not in sending.plain:
+        # Few senders use more than a few combinations of other properties: most messages pay for one look-up.
+        if not _are_plain(before, rest):
+            return "", ""
+        if len(sending.plain) >= _PLAIN_MAX:
+            sending.plain.clear()
+        sending.plain[others] = None
+    return properties + sending.additions, unique_id
+
+
+def _are_plain(before: str, rest: str) -> bool:
+    """Whether the properties beside the unique id are whole, and none of them means anything to a broker."""
+    return rest[-1:] in ("", PAIR_END) and not any(name in before or name in rest for name in _MEANINGFUL)
 
 
 def _broken(header: SendHeader, body: bytes) -> Answer:
@@ -265,25 +276,31 @@ def _send_batch(context: Context[Broker], header: SendHeader, body: bytes, queue
         return refusal
     pairs |= {MSG_REGION: sending.region_id, TRACE_ON: "true", CLUSTER: sending.cluster_name}
     tail = encode_properties(pairs)
+    store = broker.store
+    log = store.open_log(topic, queue_id)
+    queue_offset, physical_offset, end = log.next_offset, store.physical_offset, store.physical_offset
+    records: list[bytearray] = []
+    message_ids: list[str] = []
     try:
-        records = [
-            encode_stored(
+        for flag, entry_body, own in decode_batch(body):
+            record = encode_stored(
                 topic=topic, body=entry_body, property_string=_ended(own) + tail, queue_id=queue_id,
-                born_timestamp_ms=header.born_timestamp or 0, born_host=context.peer,
-                store_host=sending.store_host, flag=flag, sys_flag=header.sys_flag or 0,
-                reconsume_times=header.reconsume_times or 0,
-            )
-            for flag, entry_body, own in decode_batch(body)
-        ]  # fmt: skip
+                born_timestamp_ms=header.born_timestamp or 0, born_host=context.peer, store_host=sending.store_host,
+                flag=flag, sys_flag=header.sys_flag or 0, queue_offset=queue_offset + len(records),
+                physical_offset=end, store_timestamp_ms=context.now_ms, reconsume_times=header.reconsume_times or 0,
+            )  # fmt: skip
+            records.append(record)
+            message_ids.append(sending.message_id(end))
+            end += len(record)
     except LocalProtocolError as error:
         return Answer(code=ResponseCode.SYSTEM_ERROR, remark=str(error))
-    size = sum(map(len, records))
-    if size > broker.config.max_message_bytes:
-        remark = f"java.lang.RuntimeException: message size exceeded: {size}, {broker.config.max_message_bytes} at most"
+    size, limit = end - physical_offset, broker.config.max_message_bytes
+    if size > limit:
+        remark = f"java.lang.RuntimeException: message size exceeded: {size}, {limit} at most"
         return Answer(code=ResponseCode.SYSTEM_ERROR, remark=remark)
-    places = [broker.store.append(topic, queue_id, record, context.now_ms) for record in records]
-    message_ids = ",".join([sending.message_id(physical_offset) for _, physical_offset in places])
-    return Answer(fields=sending.fields(queue_id, pairs.get(UNIQ_KEY, ""), message_ids, places[0][0]))
+    for record in records:
+        store.append(log, record)
+    return Answer(fields=sending.fields(queue_id, pairs.get(UNIQ_KEY, ""), ",".join(message_ids), queue_offset))
 
 
 def _ended(properties: str) -> str:

@@ -56,13 +56,14 @@ class QueueLog:
         next_offset: the queue offset that the next record gets; equal to the number of records.
     """
 
-    __slots__ = ("_chunks", "_entries", "_last", "next_offset")
+    __slots__ = ("_base", "_chunks", "_entries", "_last", "next_offset")
 
     def __init__(self) -> None:
         self.next_offset = 0
         self._entries = array("Q")
         self._last = bytearray()
         self._chunks: list[bytes | bytearray] = [self._last]
+        self._base = 0  # the entry of a record at place 0 of the last chunk
 
     def append(self, record: bytes | bytearray) -> None:
         """Take a whole record. Its offsets have been patched in by then."""
@@ -71,7 +72,7 @@ class QueueLog:
         if place + len(record) > CHUNK_BYTES and place:
             self._seal()
             last, place = self._last, 0
-        self._entries.append(len(self._chunks) - 1 << _PLACE_BITS | place)
+        self._entries.append(self._base + place)
         last += record
         self.next_offset += 1
 
@@ -79,6 +80,7 @@ class QueueLog:
         self._chunks[-1] = bytes(self._last)
         self._last = bytearray()
         self._chunks.append(self._last)
+        self._base += 1 << _PLACE_BITS
 
     def read(self, offset: int, count_max: int, bytes_max: int) -> tuple[bytes, int]:
         """Records from `offset` on, as one piece of bytes.

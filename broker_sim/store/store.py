@@ -9,9 +9,12 @@ Differs: a stored message can be read at once; with Java that takes up to a few 
 from __future__ import annotations
 
 from broker_sim.store.log import QueueLog
-from rocketmq_aio.wire.stored import StoredMessage, decode_stored, patch_stored
+from rocketmq_aio.wire.stored import StoredMessage, decode_stored
 
 __all__ = ["Store"]
+
+
+_NO_LOGS: dict[int, QueueLog] = {}
 
 
 class Store:
@@ -25,34 +28,30 @@ class Store:
         self.physical_offset = 0
         self._logs: dict[str, dict[int, QueueLog]] = {}
 
-    def append(self, topic: str, queue_id: int, record: bytearray, now_ms: int) -> tuple[int, int]:
-        """Store a record at the end of a queue.
-
-        Args:
-            topic: the topic's name; nobody checks whether it exists.
-            queue_id: from 0.
-            record: a record of `encode_stored`; its offsets and store time are filled in.
-            now_ms: the store time, in milliseconds since 1970.
-
-        Returns:
-            Its queue offset and its physical offset.
-        """
+    def open_log(self, topic: str, queue_id: int) -> QueueLog:
+        """The log of a queue, made if need be; nobody checks here whether topic and queue exist."""
         logs = self._logs.get(topic)
         if logs is None:
             logs = self._logs[topic] = {}
         log = logs.get(queue_id)
         if log is None:
             log = logs[queue_id] = QueueLog()
-        queue_offset, physical_offset = log.next_offset, self.physical_offset
-        patch_stored(record, queue_offset, physical_offset, now_ms)
+        return log
+
+    def append(self, log: QueueLog, record: bytes | bytearray) -> None:
+        """Store a record at the end of a queue.
+
+        Args:
+            log: of the queue.
+            record: says of itself that it is at `log.next_offset` and at `physical_offset`.
+        """
         log.append(record)
-        self.physical_offset = physical_offset + len(record)
-        return queue_offset, physical_offset
+        self.physical_offset += len(record)
 
     def log(self, topic: str, queue_id: int) -> QueueLog | None:
         """The log of a queue; None if nothing was ever stored there."""
-        logs = self._logs.get(topic)
-        return None if logs is None else logs.get(queue_id)
+        log = self._logs.get(topic, _NO_LOGS).get(queue_id)
+        return log if log is not None and log.next_offset else None
 
     def max_offset(self, topic: str, queue_id: int) -> int:
         """The offset that the next message of the queue gets; 0 for an unknown queue."""

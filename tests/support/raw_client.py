@@ -43,8 +43,7 @@ class RawClient(asyncio.Protocol):
         await self.lost
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport) or hasattr(transport, "write")
-        self.transport = transport  # type: ignore[assignment]
+        self.transport = transport  # type: ignore[assignment]  # not every loop's transport is an asyncio.Transport
 
     def data_received(self, data: bytes) -> None:
         for serialize_type, header, body in self._reader.feed(data):
@@ -74,8 +73,12 @@ class RawClient(asyncio.Protocol):
         self._opaque += 1
         command = _command(code, self._opaque, 0, fields, body, version)
         command.serialize_type = serialize_type
-        future = self._waiting[self._opaque] = asyncio.get_running_loop().create_future()
-        self.transport.write(command.encode())
+        return await self.exchange(command.encode(), self._opaque)
+
+    async def exchange(self, frame: bytes, opaque: int) -> RemotingCommand:
+        """Send a frame as it is and wait for the answer with its number."""
+        future = self._waiting[opaque] = asyncio.get_running_loop().create_future()
+        self.transport.write(frame)
         return await future
 
 

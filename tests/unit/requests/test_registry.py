@@ -162,3 +162,19 @@ def test_first_slave_without_a_master_may_act_for_it() -> None:
     registry = Registry()
     registry.register(registration(broker_id=1, enable_acting_master=True), None, 0)
     assert queues(registry) == {"broker-a": (4, 4)}
+
+
+def test_first_slave_registration_with_one_topic_is_refused_too() -> None:
+    """It is the place that must be new, not the name; the master stays."""
+    registry = Registry()
+    registry.register(registration(), None, 0)
+    assert not registry.register(registration(broker_id=1, broker_addr="slave:1", topics={"T": 4}), None, 0)
+    assert addrs(registry) == {"broker-a": {0: "broker-a:10911"}}
+
+
+def test_broker_that_moves_to_another_cluster() -> None:
+    """Nobody defends a place whose holder is known under another cluster."""
+    registry = Registry()
+    registry.register(registration(data_version=DataVersion(timestamp=1, state_version=9)), None, 0)
+    assert registry.register(registration(cluster_name="Other", broker_addr="new:1"), None, 0)
+    assert addrs(registry) == {"broker-a": {0: "new:1"}}

@@ -1,0 +1,144 @@
+"""The command `broker-sim` as a user runs it: a process of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO, Any
+
+import msgspec
+import pytest
+
+from rocketmq_aio.codes import RequestCode
+from rocketmq_aio.environment import Environment
+from rocketmq_aio.wire.frame import RemotingCommand
+from tests.support.brokers import send_fields
+from tests.support.raw_client import RawClient
+
+COMMAND = [sys.executable, "-W", "error", "-m", "broker_sim"]
+
+
+@contextmanager
+def serving(*options: str) -> Iterator[tuple[subprocess.Popen[str], IO[str]]]:
+    """The running command and its output. It is killed if the test did not end it."""
+    with subprocess.Popen(
+        [*COMMAND, "serve", "--port", "0", *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        try:
+            yield process, process.stdout
+        finally:
+            process.kill()
+
+
+def run(*options: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*COMMAND, *options], capture_output=True, text=True, check=False)
+
+
+def ask(address: str, code: int, fields: dict[str, Any], body: bytes = b"") -> RemotingCommand:
+    async def main() -> RemotingCommand:
+        async with RawClient(Environment.system(), address) as client:
+            return await client.call(code, fields, body)
+
+    return asyncio.run(main())
+
+
+def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    out, err = process.communicate()
+    return process.returncode, out, err
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_serves_until_a_signal(number: signal.Signals) -> None:
+    """The first line tells the address; topics are there; a signal ends it with exit code 0 and no complaint."""
+    with serving("--brokers", "2", "--topic", "orders:3", "--topic", "T") as (process, out):
+        label, namesrv = out.readline().split(": ")
+        assert label == "Name server"
+        addresses = dict(out.readline().strip().split(": ") for _ in range(2))
+        assert out.readline() == "Ctrl-C ends it.\n"
+        assert set(addresses) == {"broker-a", "broker-b"}
+        answer = ask(namesrv.strip(), RequestCode.GET_ROUTEINFO_BY_TOPIC, {"topic": "orders"})
+        assert answer.body.count(b'"writeQueueNums":3') == 2
+        assert ask(addresses["broker-b"], RequestCode.SEND_MESSAGE_V2, send_fields(), b"x").code == 0
+        process.send_signal(number)
+        assert ended(process) == (0, "", "")
+
+
+def test_json_events() -> None:
+    """With --json each line is an event for programs."""
+    with serving("--json", "--name-servers", "2") as (process, out):
+        ready = msgspec.json.decode(out.readline())
+        assert ready["event"] == "ready"
+        assert len(ready["namesrv"].split(";")) == 2
+        assert ready["brokers"].keys() == {"broker-a"}
+        process.terminate()
+        assert ended(process) == (0, '{"event":"stopped"}\n', "")
+
+
+def test_brokers_of_other_name_servers() -> None:
+    """Brokers can register elsewhere, and be advertised under another name; at the end they leave."""
+    with serving("--json", "--brokers", "0") as (_, out):
+        namesrv = msgspec.json.decode(out.readline())["namesrv"]
+        options = ("--json", "--name-servers", "0", "--namesrv", namesrv, "--topic", "T", "--advertise", "localhost")
+        with serving(*options) as (process, other):
+            ready = msgspec.json.decode(other.readline())
+            assert ready["namesrv"] == namesrv
+            assert ready["brokers"]["broker-a"].startswith("localhost:")
+            answer = ask(namesrv, RequestCode.GET_ROUTEINFO_BY_TOPIC, {"topic": "T"})
+            assert ready["brokers"]["broker-a"].encode() in answer.body
+            process.terminate()
+            assert ended(process)[0] == 0
+        assert ask(namesrv, RequestCode.GET_ROUTEINFO_BY_TOPIC, {"topic": "T"}).code == 17
+
+
+def test_taken_port() -> None:
+    """A port that somebody has is an error in words, with exit code 1."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = run("serve", "--port", str(port))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "name-server-0 cannot listen: " in done.stderr and str(port) in done.stderr
+    assert "Is another program using the port?" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--topic", "T:many"], "'T:many' is not NAME:QUEUES"),
+        (["--topic", "bad topic"], "'bad topic' cannot be a topic"),
+        (["--name-servers", "0"], "without name servers each broker needs some elsewhere"),
+        (["--namesrv", "nowhere:port"], "has no port"),
+        (["--port", "65535"], "leaves no room"),
+        (["--brokers", "-1"], "--brokers"),
+    ],
+)
+def test_wrong_options(options: list[str], words: str) -> None:
+    """Each is an error of usage that says what is wrong."""
+    done = run("serve", *options)
+    assert done.returncode == 2
+    assert words in " ".join(done.stderr.replace("│", " ").split())
+
+
+def test_help() -> None:
+    """Help names every option and shows what the command prints."""
+    done = run("serve", "--help")
+    assert done.returncode == 0
+    options = ("--brokers", "--name-servers", "--port", "--host", "--advertise", "--topic", "--namesrv", "--json")
+    for words in (*options, "Name server: 127.0.0.1:40817", "Ctrl-C or SIGTERM"):
+        assert words in done.stdout
+    assert run("--version").stdout.startswith("broker-sim, version ")
+    assert "serve" in run("--help").stdout
+
+
+def test_missing_extra() -> None:
+    """Without the packages of the extra the command says how to get them."""
+    program = "import sys; sys.modules['click'] = None; import broker_sim.cli"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == "broker-sim needs packages that are not installed: pip install 'rocketmq-aio[cli]'\n"
