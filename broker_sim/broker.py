@@ -16,12 +16,11 @@ from broker_sim.endpoint import Endpoint, join
 from broker_sim.history import History
 from broker_sim.registrar import Registrar
 from broker_sim.requests.answer import ReplyForm
-from broker_sim.requests.clients import ClientTable
 from broker_sim.requests.dispatch import BROKER_HANDLERS
 from broker_sim.requests.names import TBW102
 from broker_sim.requests.registry import Registration
-from broker_sim.requests.send import SendForm
-from broker_sim.store.store import Store
+from broker_sim.requests.send_form import SendForm
+from broker_sim.requests.state import BrokerState
 from broker_sim.store.topics import TopicTable
 from rocketmq_aio.codes import Permission
 from rocketmq_aio.environment import Environment
@@ -54,15 +53,8 @@ class Broker:
         numbers: numbers for accepted connections.
 
     Attributes:
-        topics: its topics.
-        store: its messages.
-        clients: who is connected.
-        rng: its dice.
-        unique_ids: for messages that have none.
-        sending: what is constant in its dealings with sends; there from the first start on.
+        state: what requests see and change of it.
     """
-
-    sending: SendForm
 
     def __init__(
         self,
@@ -79,22 +71,24 @@ class Broker:
     ) -> None:
         self.config = config
         self.name = config.name
-        self.store = Store()
-        self.clients = ClientTable()
-        self.rng = environment.entropy(config.name)
+        rng = environment.entropy(config.name)
         self._identity = environment.identity()
-        self.unique_ids = UniqueIds(
-            self._identity, salt=self.rng.getrandbits(32), counter_start=self.rng.getrandbits(16),
-            month_ms=utc_month_ms,
-        )  # fmt: skip
         self._wall = environment.clock.wall
-        self.topics = TopicTable(self._now_ms())
+        self.state = BrokerState(
+            config=config,
+            topics=TopicTable(self._now_ms()),
+            rng=rng,
+            unique_ids=UniqueIds(
+                self._identity, salt=rng.getrandbits(32), counter_start=rng.getrandbits(16), month_ms=utc_month_ms
+            ),
+            announce=self.announce,
+        )
         self._host = host
         self._port = port
         self._advertised_host = advertised_host
         self._form = ReplyForm(serialize_type=config.serialize_type)
         self.endpoint = Endpoint(
-            name=config.name, server=self, handlers=BROKER_HANDLERS, form=self._form, environment=environment,
+            name=config.name, state=self.state, handlers=BROKER_HANDLERS, form=self._form, environment=environment,
             history=history, started_at=started_at, numbers=numbers, on_lost=self._lost,
         )  # fmt: skip
         self.registrars = [
@@ -106,7 +100,7 @@ class Broker:
     def _create_own_topics(self) -> None:
         """The topics that a broker is born with. Never one alone: name servers refuse such a first registration."""
         for name, queues in ((TBW102, 8), (self.config.cluster_name, 16), (self.name, 1)):
-            self.topics.put(TopicConfig(name, queues, queues, int(INHERITED)), self._now_ms())
+            self.state.topics.put(TopicConfig(name, queues, queues, int(INHERITED)), self._now_ms())
 
     def _now_ms(self) -> int:
         return int(self._wall() * 1000)
@@ -127,7 +121,7 @@ class Broker:
         Returns:
             False if nothing has changed.
         """
-        return self.topics.put(config, self._now_ms())
+        return self.state.topics.put(config, self._now_ms())
 
     def announce(self, topic: str) -> None:
         """Tell the name servers of a topic that was created or changed."""
@@ -136,7 +130,7 @@ class Broker:
 
     def messages(self, topic: str, queue_id: int | None) -> list[MessageExt]:
         """What is stored of a topic, by queue and offset; of one queue, or of all (None)."""
-        return [message_ext(stored, self.name) for stored in self.store.messages(topic, queue_id)]
+        return [message_ext(stored, self.name) for stored in self.state.store.messages(topic, queue_id)]
 
     def registration(self, topics: tuple[str, ...] | None = None) -> Registration:
         """What it says of itself to name servers.
@@ -144,7 +138,7 @@ class Broker:
         Args:
             topics: those to mention; None for all.
         """
-        table = self.topics.all()
+        table = self.state.topics.all()
         return Registration(
             cluster_name=self.config.cluster_name,
             broker_name=self.name,
@@ -153,7 +147,7 @@ class Broker:
             # Where slaves would ask; nobody listens there.
             ha_server_addr=join(self._advertised_host, self._port + 1),
             topics=table if topics is None else {name: table[name] for name in topics},
-            data_version=self.topics.version,
+            data_version=self.state.topics.version,
         )
 
     async def start(self) -> None:
@@ -164,7 +158,7 @@ class Broker:
         """
         self._port = await self.endpoint.listen(self._host, self._port)
         store_host = (_packed(self._advertised_host, self._host, self._identity.host), self._port)
-        self.sending = SendForm(
+        self.state.sending = SendForm(
             cluster_name=self.config.cluster_name, region_id=self.config.region_id,
             store_host=store_host, form=self._form,
         )  # fmt: skip
@@ -182,9 +176,12 @@ class Broker:
 
     async def stop(self) -> None:
         """Unregister and close everything. No peer is waited for."""
-        self.leave()
-        await asyncio.sleep(0)  # what was told is written at the end of the turn
-        for connection in self.abort():
+        try:
+            self.leave()
+            await asyncio.sleep(0)  # what was told is written at the end of the turn
+        finally:
+            connections = self.abort()
+        for connection in connections:
             await connection.wait_lost()
 
     def leave(self) -> None:
@@ -200,7 +197,7 @@ class Broker:
         return closed
 
     def _lost(self, connection: Connection) -> None:
-        self.clients.forget(connection)
+        self.state.clients.forget(connection)
 
 
 def _packed(*hosts: str) -> bytes:

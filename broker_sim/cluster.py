@@ -218,11 +218,14 @@ class Cluster:
             return
         self._state = "closed"
         _open.discard(self)
-        for broker in self._brokers.values():
-            broker.leave()
-        await asyncio.sleep(0)  # what was told is written at the end of the turn
         servers: list[Broker | NameServer] = [*self._brokers.values(), *self._name_servers]
-        for connection in [connection for server in servers for connection in server.abort()]:
+        try:
+            for broker in self._brokers.values():
+                broker.leave()
+            await asyncio.sleep(0)  # what was told is written at the end of the turn
+        finally:
+            connections = [connection for server in servers for connection in server.abort()]
+        for connection in connections:
             await connection.wait_lost()
 
     # --- who may call

@@ -49,7 +49,7 @@ class Session(Context[Any]):
     """
 
     def __init__(self, endpoint: Endpoint, number: int) -> None:
-        self.server = endpoint.server
+        self.state = endpoint.state
         self.number = number
         self._name = endpoint.name
         self._handlers = endpoint.handlers
@@ -107,7 +107,7 @@ class Endpoint:
 
     Args:
         name: the server's name, for history and logs.
-        server: what handlers get as `context.server`.
+        state: what handlers get as `context.state`.
         handlers: request code → who deals with it.
         form: of the answers.
         environment: clock and network.
@@ -121,7 +121,7 @@ class Endpoint:
         self,
         *,
         name: str,
-        server: object,
+        state: object,
         handlers: HandlerTable,
         form: ReplyForm,
         environment: Environment,
@@ -131,7 +131,7 @@ class Endpoint:
         on_lost: Callable[[Connection], None],
     ) -> None:
         self.name = name
-        self.server = server
+        self.state = state
         self.handlers = handlers
         self.form = form
         self.environment = environment
@@ -233,4 +233,4 @@ class Endpoint:
         """The listening descriptors of the process, for a child that inherited them by a fork."""
         if not isinstance(self._listener, TcpListener):
             return []
-        return [socket.fileno() for socket in self._listener._server.sockets]
+        return self._listener.descriptors

@@ -38,7 +38,7 @@ class StoreView:
         return self._cluster._run(self._topics)
 
     def _topics(self) -> dict[str, int]:
-        return {name: config.write_queue_nums for name, config in self._broker.topics.all().items()}
+        return {name: config.write_queue_nums for name, config in self._broker.state.topics.all().items()}
 
     def messages(self, topic: str, queue: int | None = None) -> list[MessageExt]:
         """Messages by queue and offset; none of an unknown topic or queue.
@@ -51,12 +51,12 @@ class StoreView:
 
     def max_offset(self, topic: str, queue: int) -> int:
         """The offset that the next message of the queue gets, which is how many it had; 0 for an unknown queue."""
-        return self._cluster._run(self._broker.store.max_offset, topic, queue)
+        return self._cluster._run(self._broker.state.store.max_offset, topic, queue)
 
     @property
     def physical_offset(self) -> int:
         """Bytes of all records stored so far."""
-        return self._cluster._run(lambda: self._broker.store.physical_offset)
+        return self._cluster._run(lambda: self._broker.state.store.physical_offset)
 
 
 class ServerHandle:

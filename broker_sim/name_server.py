@@ -62,7 +62,7 @@ class NameServer:
         self._monotonic = environment.clock.monotonic
         self._scan_timer: asyncio.TimerHandle | None = None
         self.endpoint = Endpoint(
-            name=name, server=self, handlers=NAME_SERVER_HANDLERS, form=ReplyForm(), environment=environment,
+            name=name, state=self.registry, handlers=NAME_SERVER_HANDLERS, form=ReplyForm(), environment=environment,
             history=history, started_at=started_at, numbers=numbers, on_lost=self._lost,
         )  # fmt: skip
 
@@ -87,7 +87,7 @@ class NameServer:
         Raises:
             OSError: it cannot, for example because the port is taken.
         """
-        self.registry = Registry()
+        self.registry.clear()
         self._port = await self.endpoint.listen(self._host, self._port)
         self._scan_later()
 

@@ -129,6 +129,11 @@ class TcpListener:
         """Stop listening at once. Accepted connections stay."""
         self._server.close()
 
+    @property
+    def descriptors(self) -> list[int]:
+        """The listening descriptors: a child that inherits them by a fork must close them, or the port stays open."""
+        return [sock.fileno() for sock in self._server.sockets]
+
 
 class TcpNetwork:
     """TCP as asyncio has it, without delays for small writes."""

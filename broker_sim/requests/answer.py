@@ -89,13 +89,13 @@ class Context(Generic[S]):
     """What a handler may know beside its request. One for each connection; its facts change with each request.
 
     Attributes:
-        server: the broker or name server that was asked.
+        state: of the broker or name server that was asked.
         connection: where the request came from.
         request: the request as it came.
         now_ms: the wall clock, in milliseconds since 1970.
     """
 
-    server: S
+    state: S
     connection: Connection
     request: Request
     now_ms: int = 0

@@ -1,119 +1,35 @@
-"""Who is connected: HEART_BEAT (34) and UNREGISTER_CLIENT (35).
+"""Clients that come and go: HEART_BEAT (34) and UNREGISTER_CLIENT (35).
 
-A member of a group is a connection, not a client id; a lost connection leaves all its groups. The subscriptions of a
-consumer group are those of the member that subscribed last: a topic's is replaced by a newer version only, and topics
-that a heartbeat does not list are gone.
+What they change is the table in `client_table.py`.
 
 Not simulated: retry topics are not created, and members are not told of each other.
 
-Source: `ClientManageProcessor.java`, `ConsumerManager.java`, `ConsumerGroupInfo.java`, `ProducerManager.java` (5.3.3).
+Source: `ClientManageProcessor.java` (5.3.3).
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from broker_sim.requests.answer import Answer, Context, HandlerTable, Route
-from broker_sim.requests.names import group_name_is_legal
+from broker_sim.requests.state import BrokerState
 from rocketmq_aio.codes import RequestCode
-from rocketmq_aio.wire.bodies import ConsumerData, HeartbeatData, SubscriptionData, decode_json
+from rocketmq_aio.wire.bodies import HeartbeatData, decode_json
 from rocketmq_aio.wire.headers import HeartbeatRequestHeader, UnregisterClientRequestHeader
 
-if TYPE_CHECKING:
-    from broker_sim.broker import Broker
-    from rocketmq_aio.net.connection import Connection
-
-__all__ = ["HANDLERS", "ClientTable", "ConsumerGroup"]
+__all__ = ["HANDLERS"]
 
 
-class ConsumerGroup:
-    """One consumer group as a broker knows it.
-
-    Attributes:
-        members: connection → client id.
-        subscriptions: topic → what the group wants of it.
-        fingerprint: of the last full heartbeat of the second kind, or 0.
-    """
-
-    def __init__(self) -> None:
-        self.members: dict[Connection, str] = {}
-        self.subscriptions: dict[str, SubscriptionData] = {}
-        self.fingerprint = 0
-
-    def subscribe(self, data: ConsumerData) -> None:
-        """Take the subscriptions of a heartbeat."""
-        known = self.subscriptions
-        self.subscriptions = {
-            new.topic: old if (old := known.get(new.topic)) is not None and old.sub_version >= new.sub_version else new
-            for new in data.subscription_data_set
-        }
-
-
-class ClientTable:
-    """The producers and consumers of one broker.
-
-    Attributes:
-        producers: group → connection → client id.
-        consumers: group → its members and subscriptions.
-    """
-
-    def __init__(self) -> None:
-        self.producers: dict[str, dict[Connection, str]] = {}
-        self.consumers: dict[str, ConsumerGroup] = {}
-
-    def take_heartbeat(self, connection: Connection, data: HeartbeatData) -> bool:
-        """Register what a client says of itself.
-
-        Returns:
-            Whether the client should send its subscriptions in full next time.
-        """
-        for producer in data.producer_data_set:
-            self.producers.setdefault(producer.group_name, {})[connection] = data.client_id
-        changed = not data.heartbeat_fingerprint
-        for consumer in data.consumer_data_set:
-            if not group_name_is_legal(consumer.group_name):
-                continue
-            group = self.consumers.setdefault(consumer.group_name, ConsumerGroup())
-            group.members[connection] = data.client_id
-            if data.heartbeat_fingerprint:
-                changed |= group.fingerprint != data.heartbeat_fingerprint
-                if not data.without_sub:
-                    group.fingerprint = data.heartbeat_fingerprint
-            if not data.without_sub:
-                group.subscribe(consumer)
-        return changed
-
-    def remove(self, connection: Connection, *, producer: str | None, consumer: str | None) -> None:
-        """Take a connection out of a producer group, a consumer group, or both."""
-        if producer is not None and (members := self.producers.get(producer)) is not None:
-            members.pop(connection, None)
-            if not members:
-                del self.producers[producer]
-        if consumer is not None and (group := self.consumers.get(consumer)) is not None:
-            group.members.pop(connection, None)
-            if not group.members:
-                del self.consumers[consumer]
-
-    def forget(self, connection: Connection) -> None:
-        """Take a lost connection out of all groups."""
-        for name in [name for name, members in self.producers.items() if connection in members]:
-            self.remove(connection, producer=name, consumer=None)
-        for name in [name for name, group in self.consumers.items() if connection in group.members]:
-            self.remove(connection, producer=None, consumer=name)
-
-
-def heartbeat(context: Context[Broker], _header: HeartbeatRequestHeader, body: bytes) -> Answer:
+def heartbeat(context: Context[BrokerState], _header: HeartbeatRequestHeader, body: bytes) -> Answer:
     """Register a client's groups."""
     data = decode_json(HeartbeatData, body) if body else HeartbeatData()
     if not data.client_id:
         return Answer.lacking("clientID")
-    changed = context.server.clients.take_heartbeat(context.connection, data)
+    changed = context.state.clients.take_heartbeat(context.connection, data)
     return Answer(fields={"IS_SUPPORT_HEART_BEAT_V2": "true", "IS_SUB_CHANGE": "true" if changed else "false"})
 
 
-def unregister(context: Context[Broker], header: UnregisterClientRequestHeader, _body: bytes) -> Answer:
+def unregister(context: Context[BrokerState], header: UnregisterClientRequestHeader, _body: bytes) -> Answer:
     """Take the connection out of the groups that are named."""
-    context.server.clients.remove(context.connection, producer=header.producer_group, consumer=header.consumer_group)
+    context.state.clients.remove(context.connection, producer=header.producer_group, consumer=header.consumer_group)
     return Answer(fields={})
 
 

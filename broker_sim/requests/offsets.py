@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from broker_sim.requests.answer import Answer, Context, HandlerTable, Route
+from broker_sim.requests.state import BrokerState
 from rocketmq_aio.codes import RequestCode, ResponseCode
 from rocketmq_aio.wire.headers import (
     GetEarliestMsgStoretimeRequestHeader,
@@ -27,28 +28,27 @@ from rocketmq_aio.wire.headers import (
 )
 
 if TYPE_CHECKING:
-    from broker_sim.broker import Broker
     from broker_sim.store.log import QueueLog
 
 __all__ = ["HANDLERS"]
 
 
-def _log(context: Context[Broker], topic: str | None, queue_id: int | None) -> QueueLog | None:
-    return context.server.store.log(topic or "", -1 if queue_id is None else queue_id)
+def _log(context: Context[BrokerState], topic: str | None, queue_id: int | None) -> QueueLog | None:
+    return context.state.store.log(topic or "", -1 if queue_id is None else queue_id)
 
 
-def max_offset(context: Context[Broker], header: GetMaxOffsetRequestHeader, _body: bytes) -> Answer:
+def max_offset(context: Context[BrokerState], header: GetMaxOffsetRequestHeader, _body: bytes) -> Answer:
     """The offset that the next message of the queue gets."""
     log = _log(context, header.topic, header.queue_id)
     return Answer.of(GetMaxOffsetResponseHeader(0 if log is None else log.next_offset))
 
 
-def min_offset(_context: Context[Broker], _header: GetMinOffsetRequestHeader, _body: bytes) -> Answer:
+def min_offset(_context: Context[BrokerState], _header: GetMinOffsetRequestHeader, _body: bytes) -> Answer:
     """The first offset that is still stored."""
     return Answer.of(GetMinOffsetResponseHeader(0))
 
 
-def search_offset(context: Context[Broker], header: SearchOffsetRequestHeader, _body: bytes) -> Answer:
+def search_offset(context: Context[BrokerState], header: SearchOffsetRequestHeader, _body: bytes) -> Answer:
     """LOWER: the first offset stored at the time or later. UPPER: the last one stored at the time or earlier."""
     log = _log(context, header.topic, header.queue_id)
     if header.timestamp is None:
@@ -63,16 +63,16 @@ def search_offset(context: Context[Broker], header: SearchOffsetRequestHeader, _
 
 
 def earliest_store_time(
-    context: Context[Broker], header: GetEarliestMsgStoretimeRequestHeader, _body: bytes
+    context: Context[BrokerState], header: GetEarliestMsgStoretimeRequestHeader, _body: bytes
 ) -> Answer:
     """When the first message of the queue was stored; -1 if there is none."""
     log = _log(context, header.topic, header.queue_id)
     return Answer.of(GetEarliestMsgStoretimeResponseHeader(-1 if log is None else log.store_timestamp_ms(0)))
 
 
-def view_message(context: Context[Broker], header: ViewMessageRequestHeader, _body: bytes) -> Answer:
+def view_message(context: Context[BrokerState], header: ViewMessageRequestHeader, _body: bytes) -> Answer:
     """The record that begins at a physical offset."""
-    record = None if header.offset is None else context.server.store.find(header.offset)
+    record = None if header.offset is None else context.state.store.find(header.offset)
     if record is None:
         remark = f"can not find message by the offset, {'null' if header.offset is None else header.offset}"
         return Answer(code=ResponseCode.SYSTEM_ERROR, remark=remark)

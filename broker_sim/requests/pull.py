@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING
 
 from broker_sim.requests.answer import FAQ, Answer, Context, HandlerTable, Route
 from broker_sim.requests.names import group_name_is_legal
+from broker_sim.requests.state import BrokerState
 from rocketmq_aio.codes import Permission, RequestCode, ResponseCode
 from rocketmq_aio.properties import TAGS, decode_properties
 from rocketmq_aio.wire.headers import PullMessageRequestHeader, PullMessageResponseHeader, encode_fields
 from rocketmq_aio.wire.stored import decode_stored
 
 if TYPE_CHECKING:
-    from broker_sim.broker import Broker
     from broker_sim.store.log import QueueLog
 
 __all__ = ["HANDLERS", "parse_tags"]
@@ -48,13 +48,13 @@ def parse_tags(expression: str | None) -> frozenset[str] | None:
     return frozenset(tag for part in expression.split("||") if (tag := part.strip())) or None
 
 
-def pull(context: Context[Broker], header: PullMessageRequestHeader, _body: bytes) -> Answer:
+def pull(context: Context[BrokerState], header: PullMessageRequestHeader, _body: bytes) -> Answer:
     """Check a pull and read from its queue."""
     group, topic, queue_id = header.consumer_group, header.topic, header.queue_id
     offset, count, sys_flag = header.queue_offset, header.max_msg_nums, header.sys_flag
     if group is None or topic is None or queue_id is None or offset is None or count is None or sys_flag is None:
         return Answer.lacking("consumerGroup, topic, queueId, queueOffset, maxMsgNums or sysFlag")
-    broker = context.server
+    broker = context.state
     if not group_name_is_legal(group):
         remark = f"subscription group [{group}] does not exist, {FAQ}"
         return Answer(code=ResponseCode.SUBSCRIPTION_GROUP_NOT_EXIST, remark=remark, fields={})
@@ -88,7 +88,7 @@ def pull(context: Context[Broker], header: PullMessageRequestHeader, _body: byte
     return Answer.of(answer, code=code, remark=status, body=body)
 
 
-def _wanted_tags(broker: Broker, header: PullMessageRequestHeader, sys_flag: int) -> frozenset[str] | Answer:
+def _wanted_tags(broker: BrokerState, header: PullMessageRequestHeader, sys_flag: int) -> frozenset[str] | Answer:
     """The tags that the pull wants, empty for all; or why it gets nothing."""
     expression, kind = header.subscription, header.expression_type
     if not sys_flag & _HAS_SUBSCRIPTION:

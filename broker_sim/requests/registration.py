@@ -8,11 +8,10 @@ Differs: a registration without broker name, cluster name or address is refused;
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
 from zlib import crc32
 
 from broker_sim.requests.answer import Answer, Context, HandlerTable, Route
-from broker_sim.requests.registry import Registration
+from broker_sim.requests.registry import Registration, Registry
 from rocketmq_aio.codes import RequestCode, ResponseCode
 from rocketmq_aio.wire.bodies import (
     DataVersion,
@@ -30,9 +29,6 @@ from rocketmq_aio.wire.headers import (
     UnRegisterBrokerRequestHeader,
 )
 
-if TYPE_CHECKING:
-    from broker_sim.name_server import NameServer
-
 __all__ = ["HANDLERS"]
 
 #: The version ordinal of 3.0.11: older brokers send the topics alone.
@@ -40,7 +36,7 @@ WHOLE_BODY_FROM = 37
 HEARTBEAT_TIMEOUT_MS = 120_000
 
 
-def register(context: Context[NameServer], header: RegisterBrokerRequestHeader, body: bytes) -> Answer:
+def register(context: Context[Registry], header: RegisterBrokerRequestHeader, body: bytes) -> Answer:
     """Take a broker's topics into the tables."""
     if header.body_crc32 and header.body_crc32 != crc32(body) & 0x7FFFFFFF:
         return Answer(code=ResponseCode.SYSTEM_ERROR, remark="crc32 not match")
@@ -55,7 +51,7 @@ def register(context: Context[NameServer], header: RegisterBrokerRequestHeader, 
         heartbeat_timeout_ms=header.heartbeat_timeout_millis or HEARTBEAT_TIMEOUT_MS,
         topics=topics.topic_config_table, data_version=topics.data_version,
     )  # fmt: skip
-    registry = context.server.registry
+    registry = context.state
     if not registry.register(registration, context.connection, context.connection.last_activity):
         return Answer(code=ResponseCode.SYSTEM_ERROR, remark="register broker failed")
     master = registry.master_of(registration)
@@ -72,16 +68,16 @@ def _topics(version: int, header: RegisterBrokerRequestHeader, body: bytes) -> T
     return decode_json(RegisterBrokerBody, body).topic_config_serialize_wrapper
 
 
-def unregister(context: Context[NameServer], header: UnRegisterBrokerRequestHeader, _body: bytes) -> Answer:
+def unregister(context: Context[Registry], header: UnRegisterBrokerRequestHeader, _body: bytes) -> Answer:
     """Take a broker out of the tables."""
-    context.server.registry.unregister(header.cluster_name or "", header.broker_name or "", header.broker_addr or "")
+    context.state.unregister(header.cluster_name or "", header.broker_name or "", header.broker_addr or "")
     return Answer()
 
 
-def query_data_version(context: Context[NameServer], header: QueryDataVersionRequestHeader, body: bytes) -> Answer:
+def query_data_version(context: Context[Registry], header: QueryDataVersionRequestHeader, body: bytes) -> Answer:
     """Whether the tables differ from what the broker has; if not, the broker counts as alive."""
     theirs = decode_json(DataVersion, body) if body else DataVersion()
-    ours = context.server.registry.confirm(
+    ours = context.state.confirm(
         header.cluster_name or "", header.broker_addr or "", theirs, context.connection.last_activity
     )
     fields = QueryDataVersionResponseHeader(changed=ours != theirs)

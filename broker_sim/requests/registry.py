@@ -68,6 +68,12 @@ class Registry:
         self._brokers: dict[str, BrokerData] = {}
         self._live: dict[tuple[str, str], LiveBroker] = {}
 
+    def clear(self) -> None:
+        """Forget everything, as a name server does that is started again."""
+        self._queues.clear()
+        self._brokers.clear()
+        self._live.clear()
+
     def register(self, registration: Registration, connection: Connection | None, now: float) -> bool:
         """Take a registration into the tables.
 

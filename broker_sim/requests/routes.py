@@ -11,15 +11,11 @@ Differs: the remark of an unknown topic does not go on with the address of a web
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from broker_sim.requests.answer import Answer, Context, HandlerTable, Route
+from broker_sim.requests.registry import Registry
 from rocketmq_aio.codes import RequestCode, ResponseCode
 from rocketmq_aio.wire.bodies import encode_route
 from rocketmq_aio.wire.headers import GetRouteInfoRequestHeader
-
-if TYPE_CHECKING:
-    from broker_sim.name_server import NameServer
 
 __all__ = ["HANDLERS"]
 
@@ -27,9 +23,9 @@ __all__ = ["HANDLERS"]
 STANDARD_JSON_FROM = 401
 
 
-def route(context: Context[NameServer], header: GetRouteInfoRequestHeader, _body: bytes) -> Answer:
+def route(context: Context[Registry], header: GetRouteInfoRequestHeader, _body: bytes) -> Answer:
     """Where the topic's queues are."""
-    found = context.server.registry.route(header.topic or "")
+    found = context.state.route(header.topic or "")
     if found is None:
         remark = f"No topic route info in name server for the topic: {'null' if header.topic is None else header.topic}"
         return Answer(code=ResponseCode.TOPIC_NOT_EXIST, remark=remark)

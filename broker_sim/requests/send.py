@@ -4,9 +4,6 @@ The flag in the header makes a batch, not the code. A message is checked in the 
 properties (MSG_REGION, TRACE_ON, CLUSTER and, if it has none, a UNIQ_KEY), and is appended to its queue. The messages
 of a batch get the batch's properties behind their own, and no UNIQ_KEY.
 
-The answer to a single message is a prepared JSON text with places for five values: the same bytes as the generic
-encoder's.
-
 Not simulated: topics are not created by sends; retry topics get no special treatment; inner batches, compaction and
 static topics do not exist. Delayed and transactional messages are refused with REQUEST_CODE_NOT_SUPPORTED: stored like
 others they would be consumed at once.
@@ -19,14 +16,13 @@ properties keep the sender's order.
 
 from __future__ import annotations
 
-from struct import Struct
 from typing import TYPE_CHECKING
 
-import msgspec
-
-from broker_sim.requests.answer import FAQ, Answer, Context, Framed, HandlerTable, ReplyForm, Route
+from broker_sim.requests.answer import FAQ, Answer, Context, Framed, HandlerTable, Route
 from broker_sim.requests.names import NOT_TO_BE_SENT_TO, RETRY_PREFIX, topic_name_problem
-from rocketmq_aio.codes import RequestCode, ResponseCode, SerializeType, SysFlag
+from broker_sim.requests.send_form import SendForm, StoredAnswer
+from broker_sim.requests.state import BrokerState
+from rocketmq_aio.codes import RequestCode, ResponseCode, SysFlag
 from rocketmq_aio.errors import LocalProtocolError
 from rocketmq_aio.properties import (
     CLUSTER,
@@ -39,15 +35,12 @@ from rocketmq_aio.properties import (
 )
 from rocketmq_aio.wire.batch import decode_batch
 from rocketmq_aio.wire.headers import SendMessageRequestHeader, SendMessageRequestHeaderV2
-from rocketmq_aio.wire.ids import offset_message_id
 from rocketmq_aio.wire.stored import encode_stored
-from rocketmq_aio.wire.template import encode_text
 
 if TYPE_CHECKING:
-    from broker_sim.broker import Broker
     from rocketmq_aio.wire.bodies import TopicConfig
 
-__all__ = ["HANDLERS", "SendForm", "StoredAnswer"]
+__all__ = ["HANDLERS"]
 
 SendHeader = SendMessageRequestHeader | SendMessageRequestHeaderV2
 
@@ -57,88 +50,16 @@ _UNIQ_KEY_START = UNIQ_KEY + "\x01"
 #: Parts of names that brokers act on or write themselves.
 _MEANINGFUL = ("DELAY", "TIMER_", "TRAN_MSG", "POP_CK", MSG_REGION, TRACE_ON, CLUSTER, _UNIQ_KEY_START)
 _PLAIN_MAX = 1_000
-_JSON = int(SerializeType.JSON)
 
 _ILLEGAL = (
     "the message is illegal, maybe msg body or properties length not matched. msg body length limit {}B, "
     "msg properties length limit 32KB."
 )
 
-_pack_lengths = Struct(">II").pack
 
-
-class SendForm:
-    """What is constant for one broker in its dealings with sends.
-
-    Args:
-        cluster_name: goes into each message as CLUSTER.
-        region_id: goes into each message and answer as MSG_REGION.
-        store_host: the broker's address (4 or 16 bytes) and port.
-        form: of its answers.
-    """
-
-    def __init__(self, *, cluster_name: str, region_id: str, store_host: tuple[bytes, int], form: ReplyForm) -> None:
-        self.cluster_name = cluster_name
-        self.region_id = region_id
-        self.store_host = store_host
-        self.additions = encode_properties({MSG_REGION: region_id, TRACE_ON: "true", CLUSTER: cluster_name})
-        #: Property strings, without the unique id, that need no closer look.
-        self.plain: dict[str, None] = {}
-        self.id_prefix = offset_message_id(*store_host, 0)[:-16]
-        # Java's order of the ext fields, which is that of a hash map.
-        self.template = (
-            b'{"code":0,"extFields":{"queueId":"%d","transactionId":%b,"msgId":"'
-            + self.id_prefix.encode()
-            + b'%016X","TRACE_ON":"true","MSG_REGION":'
-            + encode_text(region_id).replace(b"%", b"%%")
-            + b',"queueOffset":"%d"},"flag":1,"language":"JAVA","opaque":%d,"serializeTypeCurrentRPC":"JSON","version":'
-            + b"%d}" % form.version
-        )
-
-    def error_fields(self) -> dict[str, str]:
-        """The ext fields of an error that was found after the header had been decoded."""
-        return {TRACE_ON: "true", MSG_REGION: self.region_id}
-
-    def message_id(self, physical_offset: int) -> str:
-        """The broker's id of the message at `physical_offset`."""
-        return f"{self.id_prefix}{physical_offset:016X}"
-
-    def fields(self, queue_id: int, unique_id: str, message_ids: str, queue_offset: int) -> dict[str, str]:
-        """The ext fields of an acknowledgement."""
-        fields = {"queueId": str(queue_id), "transactionId": unique_id, "msgId": message_ids}
-        if not unique_id:
-            del fields["transactionId"]
-        return {**fields, TRACE_ON: "true", MSG_REGION: self.region_id, "queueOffset": str(queue_offset)}
-
-
-class StoredAnswer(msgspec.Struct, gc=False):
-    """The acknowledgement of a single message."""
-
-    sending: SendForm
-    queue_id: int
-    unique_id: str
-    physical_offset: int
-    queue_offset: int
-
-    def generic(self) -> Answer:
-        """The same answer for the generic encoder."""
-        message_id = self.sending.message_id(self.physical_offset)
-        return Answer(fields=self.sending.fields(self.queue_id, self.unique_id, message_id, self.queue_offset))
-
-    def frame(self, opaque: int, form: ReplyForm) -> bytes:
-        """The whole frame, from the broker's template."""
-        if form.serialize_type != _JSON:
-            return self.generic().frame(opaque, form)
-        header = self.sending.template % (
-            self.queue_id, encode_text(self.unique_id), self.physical_offset, self.queue_offset, opaque,
-        )  # fmt: skip
-        size = len(header)
-        return _pack_lengths(4 + size, size) + header
-
-
-def send(context: Context[Broker], header: SendHeader, body: bytes) -> Framed:
+def send(context: Context[BrokerState], header: SendHeader, body: bytes) -> Framed:
     """Check a message or a batch, and store it."""
-    broker = context.server
+    broker = context.state
     topic, queue_id, sys_flag = header.topic, header.queue_id, header.sys_flag
     born_timestamp_ms, flag = header.born_timestamp, header.flag
     if topic is None or queue_id is None or sys_flag is None or born_timestamp_ms is None or flag is None or not body:
@@ -214,8 +135,8 @@ def _broken(header: SendHeader, body: bytes) -> Answer:
     return Answer.lacking(missing)
 
 
-def _refuse(context: Context[Broker], topic: str, queue_id: int, config: TopicConfig | None) -> Answer:
-    fields = context.server.sending.error_fields()
+def _refuse(context: Context[BrokerState], topic: str, queue_id: int, config: TopicConfig | None) -> Answer:
+    fields = context.state.sending.error_fields()
     problem = topic_name_problem(topic)
     if problem is not None:
         return Answer(code=ResponseCode.INVALID_PARAMETER, remark=problem, fields=fields)
@@ -239,7 +160,7 @@ def _config_text(config: TopicConfig) -> str:
     )
 
 
-def _illegal(broker: Broker) -> Answer:
+def _illegal(broker: BrokerState) -> Answer:
     remark = _ILLEGAL.format(broker.config.max_message_bytes)
     return Answer(code=ResponseCode.MESSAGE_ILLEGAL, remark=remark, fields=broker.sending.error_fields())
 
@@ -261,8 +182,8 @@ def _not_simulated(sending: SendForm, pairs: dict[str, str]) -> Answer | None:
     return Answer(code=ResponseCode.REQUEST_CODE_NOT_SUPPORTED, remark=remark, fields=sending.error_fields())
 
 
-def _send_batch(context: Context[Broker], header: SendHeader, body: bytes, queue_id: int) -> Answer:
-    broker = context.server
+def _send_batch(context: Context[BrokerState], header: SendHeader, body: bytes, queue_id: int) -> Answer:
+    broker = context.state
     sending = broker.sending
     topic, properties = header.topic or "", header.properties or ""
     if topic.startswith(RETRY_PREFIX):

@@ -9,23 +9,19 @@ Source: `AdminBrokerProcessor.java` (`updateAndCreateTopic`), `AttributeParser.j
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from broker_sim.requests.answer import Answer, Context, HandlerTable, Route
 from broker_sim.requests.names import is_system_topic, topic_name_problem
+from broker_sim.requests.state import BrokerState
 from rocketmq_aio.codes import RequestCode, ResponseCode
 from rocketmq_aio.wire.bodies import TopicConfig
 from rocketmq_aio.wire.headers import CreateTopicRequestHeader
-
-if TYPE_CHECKING:
-    from broker_sim.broker import Broker
 
 __all__ = ["HANDLERS"]
 
 FILTER_TYPES = ("SINGLE_TAG", "MULTI_TAG")
 
 
-def create_topic(context: Context[Broker], header: CreateTopicRequestHeader, _body: bytes) -> Answer:
+def create_topic(context: Context[BrokerState], header: CreateTopicRequestHeader, _body: bytes) -> Answer:
     """Create a topic, or change it."""
     topic = header.topic
     problem = topic_name_problem(topic)
@@ -38,7 +34,7 @@ def create_topic(context: Context[Broker], header: CreateTopicRequestHeader, _bo
         return Answer(code=ResponseCode.SYSTEM_ERROR, remark=remark)
     if header.read_queue_nums is None or header.write_queue_nums is None or header.perm is None:
         return Answer.lacking("readQueueNums, writeQueueNums or perm")
-    known = context.server.topics.get(topic)
+    known = context.state.topics.get(topic)
     attributes = _attributes(header.attributes or "", {} if known is None else known.attributes or {})
     if attributes is None:
         remark = f"add/alter attribute format is wrong: {header.attributes}"
@@ -47,8 +43,8 @@ def create_topic(context: Context[Broker], header: CreateTopicRequestHeader, _bo
         topic, header.read_queue_nums, header.write_queue_nums, header.perm, header.topic_filter_type,
         header.topic_sys_flag or 0, bool(header.order), attributes,
     )  # fmt: skip
-    if context.server.create_topic(config):
-        context.server.announce(topic)
+    if context.state.topics.put(config, context.now_ms):
+        context.state.announce(topic)
     return Answer()
 
 

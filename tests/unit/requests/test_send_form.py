@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from broker_sim.requests.answer import ReplyForm
-from broker_sim.requests.send import SendForm, StoredAnswer
+from broker_sim.requests.send_form import SendForm, StoredAnswer
 from rocketmq_aio.codes import SerializeType
 from rocketmq_aio.wire.frame import FrameReader, RemotingCommand
 
