@@ -6,8 +6,8 @@ Differs: seconds instead of milliseconds; nothing can be changed after construct
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 
 import msgspec
 
@@ -18,9 +18,18 @@ __all__ = ["ClientConfig", "ProducerConfig", "Window"]
 MiB = 1024 * 1024
 
 
-def _check_seconds(owner: str, name: str, value: object, low: float, high: float) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not (low <= value <= high):
+def _seconds(owner: str, name: str, value: object, low: float, high: float) -> float:
+    """A duration, in seconds or as a timedelta, as seconds."""
+    seconds = value.total_seconds() if isinstance(value, timedelta) else value
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not (low <= seconds <= high):
         raise ConfigError(f"{owner}: {name} must be a number of seconds from {low:g} to {high:g}, not {value!r}.")
+    return seconds
+
+
+def _set_seconds(config: msgspec.Struct, name: str, low: float, high: float) -> None:
+    """Check a field, and keep a timedelta as seconds, so that all who read it read floats."""
+    seconds = _seconds(type(config).__name__, name, getattr(config, name), low, high)
+    msgspec.structs.force_setattr(config, name, seconds)
 
 
 def _check_count(owner: str, name: str, value: object, low: int, high: int) -> None:
@@ -31,6 +40,8 @@ def _check_count(owner: str, name: str, value: object, low: int, high: int) -> N
 def _check_text(owner: str, name: str, value: object) -> None:
     if not isinstance(value, str):
         raise ConfigError(f"{owner}: {name} must be a str, not {value!r}.")
+    if not value.isprintable():  # nor can UTF-8 express half of a surrogate pair
+        raise ConfigError(f"{owner}: {name} has characters that cannot be printed: {value!r}.")
 
 
 class Window(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,15 +94,18 @@ class ClientConfig(msgspec.Struct, frozen=True, kw_only=True):
         if self.instance is not None:
             _check_text(me, "instance", self.instance)
         _check_text(me, "unit", self.unit)
-        _check_seconds(me, "route_refresh", self.route_refresh, 0.01, 3600)
-        _check_seconds(me, "heartbeat", self.heartbeat, 0.01, 3600)
-        _check_seconds(me, "connect_timeout", self.connect_timeout, 0.001, 600)
+        _set_seconds(self, "route_refresh", 0.01, 3600)
+        _set_seconds(self, "heartbeat", 0.01, 3600)
+        _set_seconds(self, "connect_timeout", 0.001, 600)
         if not isinstance(self.reconnect_backoff, tuple) or len(self.reconnect_backoff) != 2:
             raise ConfigError(f"{me}: reconnect_backoff must be a pair of seconds, not {self.reconnect_backoff!r}.")
-        first, longest = self.reconnect_backoff
-        _check_seconds(me, "reconnect_backoff[0]", first, 0, 3600)
-        _check_seconds(me, "reconnect_backoff[1]", longest, first, 3600)
+        first = _seconds(me, "reconnect_backoff[0]", self.reconnect_backoff[0], 0, 3600)
+        longest = _seconds(me, "reconnect_backoff[1]", self.reconnect_backoff[1], first, 3600)
+        msgspec.structs.force_setattr(self, "reconnect_backoff", (first, longest))
         if isinstance(self.address_map, Mapping):
+            for registered, reachable in self.address_map.items():
+                _check_text(me, "each address in address_map", registered)
+                _check_text(me, "each address in address_map", reachable)
             msgspec.structs.force_setattr(self, "address_map", dict(self.address_map))
         elif self.address_map is not None and not callable(self.address_map):
             raise ConfigError(f"{me}: address_map must be a mapping or a function, not {self.address_map!r}.")
@@ -106,9 +120,6 @@ class ProducerConfig(msgspec.Struct, frozen=True, kw_only=True):
         max_message_bytes: largest body, 1 byte to 15 MiB (Java: `maxMessageSize`, 4 MiB). Brokers have a limit of their
             own, 4 MiB unless configured otherwise.
         window: how much may be in flight.
-        create_topic_key: the topic after whose example a broker creates a missing one (Java: `createTopicKey`,
-            TBW102).
-        default_topic_queues: queues of a topic that a broker creates, 1 to 65,536 (Java: `defaultTopicQueueNums`, 4).
         drain: seconds that `aclose` waits for messages in flight, 0 to 86,400. The default of `aclose(drain=)`. Java
             does not wait.
         client: what all clients have in common.
@@ -117,24 +128,16 @@ class ProducerConfig(msgspec.Struct, frozen=True, kw_only=True):
     send_timeout: float = 3.0
     max_message_bytes: int = 4 * MiB
     window: Window = Window()
-    create_topic_key: str = "TBW102"
-    default_topic_queues: int = 4
     drain: float = 5.0
     client: ClientConfig = ClientConfig()
 
     def __post_init__(self) -> None:
         """Check ranges."""
         me = "ProducerConfig"
-        _check_seconds(me, "send_timeout", self.send_timeout, 0.001, 86_400)
+        _set_seconds(self, "send_timeout", 0.001, 86_400)
         _check_count(me, "max_message_bytes", self.max_message_bytes, 1, 15 * MiB)
-        _check_count(me, "default_topic_queues", self.default_topic_queues, 1, 65_536)
-        _check_seconds(me, "drain", self.drain, 0, 86_400)
-        _check_text(me, "create_topic_key", self.create_topic_key)
+        _set_seconds(self, "drain", 0, 86_400)
         for name, kind in (("window", Window), ("client", ClientConfig)):
             if not isinstance(getattr(self, name), kind):
                 raise ConfigError(f"{me}: {name} must be a {kind.__name__}, not {getattr(self, name)!r}.")
 
-
-def is_timeout(value: float) -> bool:
-    """True for a usable timeout: a positive, finite number of seconds."""
-    return not isinstance(value, bool) and isinstance(value, int | float) and 0 < value < math.inf

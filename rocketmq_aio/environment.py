@@ -82,11 +82,14 @@ class ProcessIdentity(msgspec.Struct, frozen=True):
         address: the host's address, 4 or 16 bytes.
         pid: the process id.
         host: the same address as text, for client ids.
+        local_months: ids count milliseconds from the beginning of the month in local time, as Java's tools read them.
+            False: in UTC, so that a simulation has the same ids on every host.
     """
 
     address: bytes
     pid: int
     host: str
+    local_months: bool = True
 
 
 class Environment(msgspec.Struct, frozen=True):
@@ -122,6 +125,8 @@ class TcpListener:
     """A listening TCP socket of asyncio."""
 
     def __init__(self, server: asyncio.Server) -> None:
+        if not server.sockets:  # asyncio passes over what it cannot bind
+            raise OSError("there is no socket to listen on")
         self._server = server
         self.host, self.port = server.sockets[0].getsockname()[:2]
 

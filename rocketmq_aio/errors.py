@@ -23,7 +23,7 @@ __all__ = [
     "NoPermissionError", "NoRouteError", "NoWritableQueueError", "NotDurableError", "NotStartedError",
     "RemoteProtocolError", "RequestTimeoutError", "RocketMQError", "RouteError", "SendConnectionError", "SendError",
     "SendRejectedError", "SendTimeoutError", "ServiceNotAvailableError", "StateError", "SystemBusyError",
-    "TopicNotExistError", "TransportError", "WrongLoopError", "broker_error",
+    "TopicNotExistError", "TransportError", "WrongLoopError", "broker_error", "quote_remote",
 ]
 
 
@@ -248,14 +248,22 @@ def broker_error(code: int, remark: str | None, *, address: str, name: str, requ
         request: what was asked, such as ``SEND_MESSAGE_V2``.
     """
     kind = _BROKER_ERRORS.get(code, BrokerError)
-    words = f": {remark}" if remark else "."
+    words = f": {quote_remote(remark).rstrip('.')}." if remark else "."
     error = kind(
-        f"{address} answered {request} with {name or 'code'} ({code}){words}",
+        f"{quote_remote(address)} answered {request} with {f'{name} ({code})' if name else f'code {code}'}{words}",
         code=code, remark=remark or "", address=address, hint=kind.default_hint,
     )
     if code in _RETRYABLE_CODES:
         error.retryable = True
     return error
+
+
+def quote_remote(text: str, characters_max: int = 400) -> str:
+    """Text of a stranger, fit for error texts and logs: without control characters, and not too long."""
+    shown = text[:characters_max]
+    if not shown.isprintable():
+        shown = "".join(character if character.isprintable() else repr(character)[1:-1] for character in shown)
+    return shown if len(text) <= characters_max else f"{shown}… ({len(text):,} characters)"
 
 
 class NotDurableError(RocketMQError):

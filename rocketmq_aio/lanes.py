@@ -1,8 +1,7 @@
 """Lanes: the queues of a route with everything constant prepared.
 
 *Lane.* One queue: its encoded header, and its broker's connection while there is one. It is made when a route arrives
-and dies with it; a route that changes brings new lanes, and nobody edits one. What is left for a send to do is in
-`send.py`.
+and dies with it; a route that changes brings new lanes. What is left for a send to do is in `send.py`.
 
 This file knows headers and connections, and nothing of messages.
 
@@ -11,8 +10,7 @@ Source: `TopicPublishInfo.java` (5.3.3) for the rotation and its random start.
 
 from __future__ import annotations
 
-from rocketmq_aio.codes import FLAG_ONEWAY, VERSION, RequestCode
-from rocketmq_aio.config import ProducerConfig
+from rocketmq_aio.codes import VERSION, RequestCode
 from rocketmq_aio.environment import Environment
 from rocketmq_aio.message import MessageQueue
 from rocketmq_aio.net.connection import Connection
@@ -22,6 +20,10 @@ from rocketmq_aio.wire.headers import SendMessageRequestHeaderV2
 from rocketmq_aio.wire.template import send_template
 
 __all__ = ["BrokerSlot", "Lane", "LaneTable", "Lanes"]
+
+#: The topic after whose example a broker creates a missing one, and with how many queues, as in Java.
+DEFAULT_TOPIC = "TBW102"
+DEFAULT_TOPIC_QUEUES = 4
 
 
 class BrokerSlot:
@@ -36,15 +38,22 @@ class BrokerSlot:
 
 
 class Lane:
-    """One queue with everything that is constant for it."""
+    """One queue with everything that is constant for it.
+
+    Attributes:
+        queue: the queue.
+        broker: its broker.
+        template: the encoded header of a send; empty until the queue's first turn, which prepares it.
+        oneway_template: the same for one-way sends.
+    """
 
     __slots__ = ("broker", "oneway_template", "queue", "template")
 
-    def __init__(self, queue: MessageQueue, broker: BrokerSlot, template: bytes, oneway_template: bytes) -> None:
+    def __init__(self, queue: MessageQueue, broker: BrokerSlot) -> None:
         self.queue = queue
         self.broker = broker
-        self.template = template
-        self.oneway_template = oneway_template
+        self.template = b""
+        self.oneway_template = b""
 
 
 class Lanes:
@@ -64,16 +73,14 @@ class LaneTable:
 
     Args:
         group: the producer group.
-        config: what the headers say.
         pool: where connections are.
         environment: dice, for where each rotation begins.
     """
 
-    def __init__(self, group: str, config: ProducerConfig, pool: Pool, environment: Environment) -> None:
+    def __init__(self, group: str, pool: Pool, environment: Environment) -> None:
         self.lanes: dict[str, Lanes] = {}
         self.brokers: dict[str, BrokerSlot] = {}
         self._group = group
-        self._config = config
         self._pool = pool
         self._rng = environment.entropy("rotation")
 
@@ -83,18 +90,32 @@ class LaneTable:
         # Producers that start together must not all begin with the same queue.
         cursor = self._rng.randrange(len(lanes)) if lanes else 0
         self.lanes[route.topic] = Lanes(route, lanes, cursor)
+        used = {lane.broker.name for known in self.lanes.values() for lane in known.lanes}
+        for name in [name for name in self.brokers if name not in used]:
+            del self.brokers[name]  # it has left; what is in flight there goes on
 
     def _lane(self, queue: MessageQueue, addr: str) -> Lane:
         broker = self.brokers.get(queue.broker_name)
         if broker is None or broker.addr != addr:
             broker = self.brokers[queue.broker_name] = BrokerSlot(queue.broker_name, addr)
             broker.connection = self._pool.get(addr)
+        return Lane(queue, broker)
+
+    def prepare(self, lane: Lane, flag: int) -> bytes:
+        """The header of a send on `lane`, encoded but for what differs from message to message.
+
+        Encoded at a queue's first turn: a topic may have ten thousand queues, and a producer may use few of them.
+
+        Args:
+            lane: the queue.
+            flag: 0, or one-way.
+        """
         header = SendMessageRequestHeaderV2(
             producer_group=self._group,
-            topic=queue.topic,
-            default_topic=self._config.create_topic_key,
-            default_topic_queue_nums=self._config.default_topic_queues,
-            queue_id=queue.queue_id,
+            topic=lane.queue.topic,
+            default_topic=DEFAULT_TOPIC,
+            default_topic_queue_nums=DEFAULT_TOPIC_QUEUES,
+            queue_id=lane.queue.queue_id,
             sys_flag=0,
             born_timestamp=0,
             flag=0,
@@ -102,15 +123,9 @@ class LaneTable:
             reconsume_times=0,
             unit_mode=False,
             batch=False,
-            broker_name=queue.broker_name,
+            broker_name=lane.queue.broker_name,
         )
-        code = RequestCode.SEND_MESSAGE_V2
-        return Lane(
-            queue,
-            broker,
-            send_template(header, code=code, flag=0, version=VERSION),
-            send_template(header, code=code, flag=FLAG_ONEWAY, version=VERSION),
-        )
+        return send_template(header, code=RequestCode.SEND_MESSAGE_V2, flag=flag, version=VERSION)
 
     def connection_lost(self, connection: Connection) -> None:
         """A connection is gone: its lanes go through the slow path, which makes a new one."""

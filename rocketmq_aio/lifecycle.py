@@ -110,17 +110,18 @@ class Service:
             "a test with a loop of its own needs a producer of its own.",
         )
 
-    def check_thread(self) -> None:
+    def check_thread(self, hint: str) -> None:
         """Refuse a foreign thread.
+
+        Args:
+            hint: what to do from there.
 
         Raises:
             StateError: this is not the thread of the loop.
         """
         loop = self.loop
         if loop is not None and loop.is_running() and threading.get_ident() != self._thread:
-            raise WrongLoopError(
-                f"{self.name} runs in another thread.", hint="Use loop.call_soon_threadsafe(producer.abort)."
-            )
+            raise WrongLoopError(f"{self.name} runs in another thread.", hint=hint)
 
     # --- tasks
 

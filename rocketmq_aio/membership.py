@@ -16,7 +16,7 @@ import logging
 from rocketmq_aio.codes import RequestCode, ResponseCode, code_name
 from rocketmq_aio.config import ClientConfig
 from rocketmq_aio.environment import Environment
-from rocketmq_aio.errors import RocketMQError, broker_error
+from rocketmq_aio.errors import ConnectionLostError, RocketMQError, broker_error
 from rocketmq_aio.lanes import LaneTable
 from rocketmq_aio.net.connection import Connection
 from rocketmq_aio.net.pool import Pool
@@ -31,6 +31,8 @@ logger = logging.getLogger("rocketmq_aio")
 
 #: Seconds that a heartbeat may take (Java: `mqClientApiTimeout`, 3,000 ms).
 HEARTBEAT_TIMEOUT = 3.0
+#: Seconds of silence after which a connection is dead. Brokers have the same patience with clients.
+SILENCE_MAX = 120.0
 #: Seconds that all brokers together have to confirm that a client left. A broker that does not notices by the socket.
 LEAVE_TIMEOUT = 1.0
 
@@ -49,7 +51,7 @@ class HeartbeatSink:
             logger.warning("%s refused a heartbeat: code %d %s", self._connection.name, reply.code, reply.remark)
 
     def fail(self, error: RocketMQError) -> None:
-        """The broker did not answer, or the connection is gone; whoever sends next learns of it."""
+        """The broker did not answer, or the connection is gone."""
         logger.debug("heartbeat to %s: %s", self._connection.name, error)
 
 
@@ -82,8 +84,17 @@ class Membership:
             connection.submit(self._heartbeat(), self._monotonic() + HEARTBEAT_TIMEOUT, HeartbeatSink(connection))
 
     async def beat(self) -> None:
-        """Send a heartbeat on each broker connection that stands. Answers are not waited for."""
+        """Send a heartbeat on each broker connection that stands. Answers are not waited for.
+
+        A connection on which nothing came for so long is dead, whatever the kernel still believes of it (a host that
+        lost its power, a router that forgot it): it is cut, so that the next send makes a new one.
+        """
+        now = self._monotonic()
         for _, connection in self._broker_connections():
+            if now - connection.last_read > SILENCE_MAX:
+                words = f"{connection.name} answered nothing, not even heartbeats, for {SILENCE_MAX:g} s."
+                connection.abort(ConnectionLostError(words, address=connection.address))
+                continue
             connection.submit(self._heartbeat(), self._monotonic() + HEARTBEAT_TIMEOUT, HeartbeatSink(connection))
 
     async def ping(self, due: float) -> None:
@@ -94,16 +105,24 @@ class Membership:
         """
         for broker in list(self._table.brokers.values()):
             connection = await self._pool.connect(broker.addr, broker.name)
-            reply = await connection.call(self._heartbeat(), due)
+            try:
+                reply = await connection.call(self._heartbeat(), due)
+            except RocketMQError as error:
+                error.maybe_stored = False  # it was no message
+                raise
             if reply.code != ResponseCode.SUCCESS:
                 raise broker_error(
                     reply.code, reply.remark, address=broker.addr, name=code_name(ResponseCode, reply.code),
                     request=RequestCode.HEART_BEAT.name,
                 )
 
-    async def leave(self) -> None:
-        """Tell the brokers that this client goes, and wait a moment for their answers. Safe to cancel."""
-        due = self._monotonic() + LEAVE_TIMEOUT
+    async def leave(self, seconds: float) -> None:
+        """Tell the brokers that this client goes, and wait a moment for their answers. Safe to cancel.
+
+        Args:
+            seconds: how long to wait for them at most, besides LEAVE_TIMEOUT.
+        """
+        due = self._monotonic() + min(seconds, LEAVE_TIMEOUT)
         answers = []
         for _, connection in self._broker_connections():
             fields = encode_fields(UnregisterClientRequestHeader(client_id=self.client_id, producer_group=self._group))

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from msgspec.structs import force_setattr
@@ -58,6 +58,20 @@ class Message(_TopicAndBody, frozen=True, kw_only=True):
     wait_store_ok: bool = True
     flag: int = 0
 
+    if TYPE_CHECKING:  # what it takes is more than what it holds
+
+        def __init__(
+            self,
+            topic: str,
+            body: bytes | bytearray | memoryview,
+            *,
+            tags: str = "",
+            keys: str | Sequence[str] = (),
+            properties: Mapping[str, str] | None = None,
+            wait_store_ok: bool = True,
+            flag: int = 0,
+        ) -> None: ...
+
     def __post_init__(self) -> None:
         """Check types, copy what the caller could change later."""
         # The common case in one expression: this runs for every message.
@@ -79,6 +93,10 @@ class Message(_TopicAndBody, frozen=True, kw_only=True):
         force_setattr(self, "body", _copy_body(self.body))
         force_setattr(self, "keys", _copy_keys(self.keys))
         force_setattr(self, "properties", _copy_properties(self.properties))
+
+    def __hash__(self) -> int:
+        """Equal messages have equal hashes. (The properties' read-only view has none.)"""
+        return hash((self.topic, self.body, self.tags, tuple(self.keys), self.flag))
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle and copy without the read-only view of the properties, which cannot be pickled."""
@@ -262,7 +280,7 @@ class MessageExt(msgspec.Struct, frozen=True, dict=True, kw_only=True):
     @cached_property
     def properties(self) -> Mapping[str, str]:
         """All properties, the system's own included. Decoded on first use."""
-        return decode_properties(self.property_string)
+        return MappingProxyType(decode_properties(self.property_string))
 
     @property
     def message_id(self) -> str:

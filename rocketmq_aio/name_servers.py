@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Protocol
 
 from rocketmq_aio.codes import RequestCode, ResponseCode, code_name
@@ -29,6 +29,8 @@ from rocketmq_aio.errors import (
     NoRouteError,
     RocketMQError,
     RouteError,
+    StateError,
+    quote_remote,
 )
 from rocketmq_aio.net.pool import Pool, parse_address
 from rocketmq_aio.net.shared import wait_shared
@@ -45,8 +47,9 @@ logger = logging.getLogger("rocketmq_aio")
 DEFAULT_PORT = 9876
 #: A topic that most clusters have, because brokers create missing topics after its example.
 PING_TOPIC = "TBW102"
-#: Seconds that one look-up may take (Java: `mqClientApiTimeout`, 3,000 ms).
-LOOKUP_TIMEOUT = 3.0
+#: Seconds that one look-up may take (Java: `mqClientApiTimeout`, 3,000 ms). A little less than a send has by default,
+#: because a look-up that failed says more than a deadline that passed.
+LOOKUP_TIMEOUT = 2.8
 
 
 def parse_namesrv(namesrv: str | Sequence[str] | None) -> tuple[str, ...]:
@@ -62,7 +65,7 @@ def parse_namesrv(namesrv: str | Sequence[str] | None) -> tuple[str, ...]:
     given = os.environ.get("NAMESRV_ADDR", "") if namesrv is None else namesrv
     if isinstance(given, str):
         texts = [text for text in given.replace(",", ";").split(";") if text.strip()]
-    elif isinstance(given, Sequence):
+    elif isinstance(given, Sequence) and not isinstance(given, bytes | bytearray | memoryview):
         texts = list(given)
         for text in texts:
             if not isinstance(text, str):
@@ -97,17 +100,19 @@ class NameServers:
         self._current = environment.entropy("name servers").randrange(len(self.addresses))
 
     async def route(self, topic: str, due: float) -> TopicRoute:
-        """Ask for the route of `topic` until one server answers. Safe to cancel.
+        """Ask for the route of `topic` until one server has it. Safe to cancel.
 
         Args:
             topic: the topic's name.
             due: the deadline, in seconds of the monotonic clock.
 
         Raises:
-            NoRouteError: a name server answered that it knows no route.
+            NoRouteError: the name servers that answered know no route.
             NameServersUnavailableError: none gave a usable answer; `answers` has what came of each.
+            StateError: nothing can be connected to from here, such as from virtual time to the real world.
         """
         answers: dict[str, str] = {}
+        unknown: list[str] = []
         start, count = self._current, len(self.addresses)
         for step in range(count):
             index = (start + step) % count
@@ -120,6 +125,8 @@ class NameServers:
                     route = topic_route(topic, decode_json(TopicRouteData, reply.body))
                     self._current = index
                     return route
+            except StateError:
+                raise
             except LocalProtocolError as error:
                 answers[addr] = f"sent a route that cannot be read: {error}"
                 continue
@@ -127,18 +134,16 @@ class NameServers:
                 answers[addr] = str(error.text)
                 continue
             if reply.code == ResponseCode.TOPIC_NOT_EXIST:
-                self._current = index
-                raise NoRouteError(
-                    f"Name server {addr} has no route to topic {topic!r}.",
-                    topic=topic, hint="Create the topic, or check its name; brokers register new topics within 30 s.",
-                )
+                unknown.append(addr)  # another one may know more: brokers register with each server on its own
+                continue
             name = code_name(ResponseCode, reply.code) or "code"
-            answers[addr] = f"answered {name} ({reply.code}): {reply.remark or 'no remark'}"
-        listing = "; ".join(f"{addr}: {words}" for addr, words in answers.items())
-        raise NameServersUnavailableError(
-            f"No name server gave a route to topic {topic!r}. {listing}",
-            topic=topic, answers=answers, hint="Check namesrv= (or NAMESRV_ADDR) and that a name server listens there.",
-        )
+            answers[addr] = f"answered {name} ({reply.code}): {quote_remote(reply.remark or 'no remark')}"
+        if unknown:
+            raise NoRouteError(
+                f"There is no route to topic {topic!r} at the name servers that answered: {', '.join(unknown)}.",
+                topic=topic, hint="Create the topic, or check its name; brokers register new topics within 30 s.",
+            )
+        raise _unavailable(f"No name server gave a route to topic {topic!r}.", topic, answers)
 
     async def ping(self, due: float) -> None:
         """Wait until one name server answers, whatever it answers. Safe to cancel.
@@ -150,6 +155,8 @@ class NameServers:
             await self.route(PING_TOPIC, due)
         except NoRouteError:
             pass
+        except NameServersUnavailableError as error:
+            raise _unavailable("No name server answers.", "", error.answers) from error
 
     async def _ask(self, addr: str, topic: str, due: float) -> Reply:
         command = RemotingCommand(
@@ -164,6 +171,12 @@ class NameServers:
             except TimeoutError:
                 raise RouteError(f"name server at {addr}: no connection in time.", topic=topic) from None
         return await connection.call(command, due)
+
+
+def _unavailable(what: str, topic: str, answers: Mapping[str, str]) -> NameServersUnavailableError:
+    listing = "; ".join(f"{addr}: {words.rstrip('.')}" for addr, words in answers.items())
+    hint = "Check namesrv= (or NAMESRV_ADDR) and that a name server listens there."
+    return NameServersUnavailableError(f"{what} {listing}.", topic=topic, answers=answers, hint=hint)
 
 
 class Spawn(Protocol):
@@ -233,12 +246,15 @@ class RouteTable:
         """Look all known topics up again, one after the other.
 
         Raises:
+            NameServersUnavailableError: no name server answers; the other topics were not asked for.
             RouteError: the last failure, after all topics were tried. What was cached stays.
         """
         failure: RouteError | None = None
         for topic in list(self.routes):
             try:
                 await self.refresh(topic)
+            except NameServersUnavailableError:
+                raise
             except RouteError as error:
                 failure = error
         if failure is not None:

@@ -35,7 +35,12 @@ class LatencyHistogram(msgspec.Struct, frozen=True):
 
         Args:
             fraction: from 0 to 1.
+
+        Raises:
+            ValueError: it is not.
         """
+        if not 0 <= fraction <= 1:
+            raise ValueError(f"a quantile is a fraction from 0 to 1, not {fraction!r}")
         wanted = fraction * self.total
         seen = 0
         for index, count in enumerate(self.counts):
@@ -57,7 +62,8 @@ class ProducerStats(msgspec.Struct, frozen=True, kw_only=True):
         in_flight_bytes: bytes of their bodies.
         window_waits: sends that had to wait for room.
         reconnects: connections made to an address that had one before.
-        loop_stalls: how often the event loop was found to have been blocked for more than 50 ms.
+        loop_stalls: how often a connection with requests in flight found that the event loop had been blocked for more
+            than 50 ms; one stall counts once for each such connection.
         latency: latencies of acknowledged sends.
     """
 

@@ -13,6 +13,7 @@ import logging
 import warnings
 import weakref
 from collections.abc import Sequence
+from datetime import timedelta
 from types import TracebackType
 
 import msgspec
@@ -29,7 +30,7 @@ from rocketmq_aio.net.pool import Pool
 from rocketmq_aio.observe import ProducerStats
 from rocketmq_aio.send import SendPath
 from rocketmq_aio.validation import check_group, check_topic, seconds_of
-from rocketmq_aio.wire.ids import UniqueIds
+from rocketmq_aio.wire.ids import UniqueIds, local_month_ms, utc_month_ms
 
 __all__ = ["CloseReport", "Producer"]
 
@@ -89,6 +90,9 @@ class Producer(SendPath):
         if isinstance(topics, str):
             raise ConfigError(f"topics must be a sequence of str, not the str {topics!r}.", hint=f"topics=[{topics!r}]")
         self._topics = tuple(check_topic(topic) for topic in topics)
+        if environment is not None and not isinstance(environment, Environment):
+            hint = "A cluster has one: cluster.environment."
+            raise ConfigError(f"environment must be an Environment, not {environment!r}.", hint=hint)
         config = config or ProducerConfig()
         environment = environment or Environment.system()
         service = Service(f"Producer {group!r}")
@@ -100,7 +104,7 @@ class Producer(SendPath):
             address_map=config.client.address_map,
         )
         name_servers = NameServers(addresses, pool, environment)
-        table = LaneTable(group, config, pool, environment)
+        table = LaneTable(group, pool, environment)
         self._membership = Membership(group, config.client, pool, table, environment)
         identity = environment.identity()
         rng = environment.entropy("unique ids")
@@ -112,12 +116,21 @@ class Producer(SendPath):
             name_servers=name_servers,
             routes=RouteTable(name_servers, service.spawn, environment, table.replace),
             table=table,
-            ids=UniqueIds(identity, salt=rng.getrandbits(32), counter_start=rng.getrandbits(16)),
+            ids=UniqueIds(
+                identity,
+                salt=rng.getrandbits(32),
+                counter_start=rng.getrandbits(16),
+                month_ms=local_month_ms if identity.local_months else utc_month_ms,
+            ),
         )
         pool.on_lost = table.connection_lost
         pool.on_connected = self._membership.connected
         self._report: CloseReport | None = None
         self._closing: asyncio.Future[None] | None = None
+        self._closing_took = 0.0
+        self._is_shut = False
+        self._open_at_end = 0  # messages in flight, or waiting for room, when everything was cut off
+        self._sent_at_end = 0
 
     @property
     def state(self) -> State:
@@ -168,11 +181,11 @@ class Producer(SendPath):
         service.state = State.RUNNING
         self._loop = service.loop
 
-    async def ping(self, *, timeout: float | None = None) -> None:
+    async def ping(self, *, timeout: float | timedelta | None = None) -> None:
         """Check that a name server answers, and each broker of the topics in use.
 
         Args:
-            timeout: seconds for all of it (default: `ProducerConfig.send_timeout`).
+            timeout: seconds, or a timedelta, for all of it (default: `ProducerConfig.send_timeout`).
 
         Raises:
             NameServersUnavailableError: no name server answers.
@@ -229,12 +242,14 @@ class Producer(SendPath):
 
     # --- closing
 
-    async def aclose(self, *, drain: float | None = None) -> CloseReport:
+    async def aclose(self, *, drain: float | timedelta | None = None) -> CloseReport:
         """Close the producer: refuse new sends, wait for those in flight, leave the brokers, close the sockets.
 
         Args:
-            drain: seconds to wait for messages in flight (default: `ProducerConfig.drain`). What is not acknowledged by
-                then fails with an error that says whether it may be stored.
+            drain: seconds, or a timedelta, to wait for messages in flight (default: `ProducerConfig.drain`). What is
+                not acknowledged by then fails with an error that says whether it may be stored. Brokers have another
+                second at most, and not more than `drain`, to confirm that this producer leaves; with 0 they are not
+                told, and learn it from the closed connection.
 
         Returns:
             What became of the messages. Called again, the same report.
@@ -251,20 +266,22 @@ class Producer(SendPath):
             return self._report
         if self._closing is not None:
             await asyncio.shield(self._closing)
+            await self._settle()
             return self._finish_report()
         if service.state is State.NEW:
             service.state = State.CLOSED
             return self._finish_report()
-        service.check_thread()
+        service.check_thread("Use asyncio.run_coroutine_threadsafe(producer.aclose(), loop).")
         if service.loop is not asyncio.get_running_loop():
             if service.loop is not None and not service.loop.is_closed():
                 raise service.wrong_loop_error()
             self.abort()
             return self._finish_report()
-        seconds = self._config.drain if drain is None else drain
-        if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds < float("inf"):
-            raise ConfigError(f"drain must be 0 seconds or more and finite, not {drain!r}.")
-        return await self._close(float(seconds))
+        if drain is None:
+            seconds = self._config.drain
+        else:
+            seconds = 0.0 if drain in (0, timedelta(0)) else seconds_of("drain", drain)
+        return await self._close(seconds)
 
     async def _close(self, drain: float) -> CloseReport:
         service = self._service
@@ -274,31 +291,41 @@ class Producer(SendPath):
         self._loop = None
         self._closing = asyncio.get_running_loop().create_future()
         try:
-            if service.state is State.CLOSING:
-                try:
-                    async with asyncio.timeout(drain):
-                        await self._window.idle()
-                except TimeoutError:
-                    pass
-                await self._membership.leave()
+            try:
+                if service.state is State.CLOSING and drain:
+                    await self._drain(drain)
+            finally:
+                self.abort()
+            await self._settle()
         finally:
-            abandoned = self._window.messages + self._window.waiting
-            if abandoned:
-                logger.warning("%s closed with %d messages in flight", service.name, abandoned)
-            self.abort()
+            self._closing_took = self._monotonic() - started
             self._closing.set_result(None)
-            self._report = CloseReport(
-                self._counters.sent, sum(self._counters.failed.values()), abandoned, self._monotonic() - started
-            )
-        await service.join_tasks()
-        await self._pool.wait_lost()
         if service.crash is not None:
             raise service.state_error()
-        return self._report
+        return self._finish_report()
+
+    async def _drain(self, drain: float) -> None:
+        try:
+            async with asyncio.timeout(drain):
+                await self._window.idle()
+        except TimeoutError:
+            pass
+        await self._membership.leave(drain)
+
+    async def _settle(self) -> None:
+        """Wait until what `abort` has failed and closed is over."""
+        await asyncio.sleep(0)  # sends that were in flight hear of it in this turn
+        await self._service.join_tasks()
+        await self._pool.wait_lost()
 
     def _finish_report(self) -> CloseReport:
         if self._report is None:
-            self._report = CloseReport(self._counters.sent, sum(self._counters.failed.values()), 0, 0.0)
+            # Some of those in flight at the end may have had their answer, and not yet had their turn.
+            abandoned = max(self._open_at_end - (self._counters.sent - self._sent_at_end), 0)
+            if abandoned:
+                logger.warning("%s closed with %d messages in flight", self._service.name, abandoned)
+            failed = sum(self._counters.failed.values())
+            self._report = CloseReport(self._counters.sent, failed, abandoned, self._closing_took)
         return self._report
 
     def abort(self) -> None:
@@ -310,13 +337,18 @@ class Producer(SendPath):
         service = self._service
         if service.forked or service.state is State.CLOSED:
             return
-        service.check_thread()
+        service.check_thread("Use loop.call_soon_threadsafe(producer.abort).")
         self._shut("the producer was closed")
         if service.state is not State.FAILED:
             service.state = State.CLOSED
 
     def _shut(self, why: str) -> None:
+        if self._is_shut:
+            return
+        self._is_shut = True
         self._loop = None
+        self._open_at_end = self._window.messages + self._window.waiting
+        self._sent_at_end = self._counters.sent
         self._service.cancel_tasks()
         self._window.close(ClosedError(f"{self._service.name}: {why} while the message waited for room."))
         self._pool.abort(why)

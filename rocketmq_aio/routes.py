@@ -23,6 +23,8 @@ __all__ = ["TopicRoute", "topic_route"]
 MASTER_ID = 0
 #: Queues of one topic at all brokers. RocketMQ has no limit; the bytes of a stranger need one.
 QUEUES_MAX = 65_536
+#: Of a broker's name, which goes into the header of every queue, and of its address.
+NAME_CHARACTERS_MAX = 255
 
 
 class TopicRoute(msgspec.Struct, frozen=True):
@@ -43,8 +45,15 @@ def topic_route(topic: str, data: TopicRouteData) -> TopicRoute:
     """The snapshot of what a name server answered. Name servers list brokers in any order; here they are sorted.
 
     Raises:
-        LocalProtocolError: it claims more queues than any topic has.
+        LocalProtocolError: it claims more queues than any topic has, or longer names.
     """
+    for broker in data.broker_datas:
+        master = broker.broker_addrs.get(MASTER_ID, "")
+        if len(broker.broker_name) > NAME_CHARACTERS_MAX or len(master) > NAME_CHARACTERS_MAX:
+            raise LocalProtocolError(
+                f"A broker's name has {len(broker.broker_name):,} characters, its address {len(master):,}; "
+                f"the limit is {NAME_CHARACTERS_MAX}."
+            )
     total = 0
     for queue_data in data.queue_datas:
         total += queue_data.write_queue_nums
@@ -58,9 +67,11 @@ def topic_route(topic: str, data: TopicRouteData) -> TopicRoute:
         for broker in sorted(data.broker_datas, key=lambda broker: broker.broker_name)
         if MASTER_ID in broker.broker_addrs
     }
+    # By name, because a server may list a broker twice.
+    by_name = {queue_data.broker_name: queue_data for queue_data in data.queue_datas}
     queues = tuple(
         MessageQueue(topic, queue_data.broker_name, queue_id)
-        for queue_data in sorted(data.queue_datas, key=lambda queue_data: queue_data.broker_name)
+        for queue_data in sorted(by_name.values(), key=lambda queue_data: queue_data.broker_name)
         if queue_data.perm & Permission.WRITE and queue_data.broker_name in masters
         for queue_id in range(queue_data.write_queue_nums)
     )

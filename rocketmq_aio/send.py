@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import NoReturn
 
-from rocketmq_aio.codes import RequestCode, ResponseCode, code_name
+from rocketmq_aio.codes import FLAG_ONEWAY, RequestCode, ResponseCode, code_name
 from rocketmq_aio.config import ProducerConfig
 from rocketmq_aio.environment import Environment
 from rocketmq_aio.errors import (
@@ -42,7 +42,7 @@ from rocketmq_aio.name_servers import NameServers, RouteTable
 from rocketmq_aio.net.connection import Connection
 from rocketmq_aio.net.pool import Pool
 from rocketmq_aio.observe import SendCounters
-from rocketmq_aio.validation import check_message, seconds_of, user_properties
+from rocketmq_aio.validation import INT32_MAX, INT32_MIN, check_message, seconds_of, user_properties
 from rocketmq_aio.window import SendWindow
 from rocketmq_aio.wire.ids import UniqueIds
 from rocketmq_aio.wire.incoming import Reply
@@ -109,11 +109,13 @@ class SendPath:
             RouteError: there is no way to its topic.
             StateError: not started, closed, inherited by a fork, or used from another loop.
 
-        Cancelling it before the request is handed to the socket means that nothing is sent; later, the message may be
-        stored. `SendError.maybe_stored` says the same of errors.
+        Cancelling it while it waits for room, route or connection means that nothing is sent. Later the message may be
+        stored: a request that is queued for the socket cannot be called back. `SendError.maybe_stored` says the same of
+        errors.
         """
-        if type(message) is not Message or send_timeout is not None or _running_loop() is not self._loop:
+        if type(message) is not Message or _running_loop() is not self._loop:
             return await self._send_slow(message, send_timeout)
+        timeout = self._timeout if send_timeout is None else seconds_of("send_timeout", send_timeout)
         lanes = self._lanes.get(message.topic)
         window = self._window
         body = message.body
@@ -122,7 +124,7 @@ class SendPath:
             lanes is None
             or not lanes.count
             or not 0 < size <= self._bytes_max
-            or message.flag
+            or not INT32_MIN <= message.flag <= INT32_MAX
             or window.messages >= window.limit
             or window.bytes + size > window.bytes_max
         ):
@@ -131,7 +133,8 @@ class SendPath:
         lanes.cursor = cursor + 1
         lane = lanes.lanes[cursor % lanes.count]
         connection = lane.broker.connection
-        if connection is None or not connection.writable:
+        template = lane.template
+        if connection is None or not connection.writable or not template:
             lanes.cursor = cursor  # the slow path takes this turn
             return await self._send_slow(message, send_timeout)
         started = self._monotonic()
@@ -144,7 +147,7 @@ class SendPath:
         window.bytes += size
         try:
             reply = await connection.request(
-                lane.template, (int(wall * 1000), 0, encode_text(properties)), body, started + self._timeout
+                template, (int(wall * 1000), message.flag, encode_text(properties)), body, started + timeout
             )
         except RocketMQError as error:
             self._raise(error, lane, message_id, started, started)
@@ -157,11 +160,15 @@ class SendPath:
             if window.watched:
                 window.admit()
         fields = reply.ext_fields
-        if reply.code or fields is None or fields.queue_id is None or fields.queue_offset is None:
-            return self._unusual(reply, lane, message_id, started, started)
         queue = lane.queue
-        if fields.queue_id != queue.queue_id:
-            queue = MessageQueue(queue.topic, queue.broker_name, fields.queue_id)
+        if (
+            reply.code
+            or fields is None
+            or fields.queue_id != queue.queue_id
+            or fields.queue_offset is None
+            or fields.queue_offset < 0
+        ):
+            return self._unusual(reply, lane, message_id, started, started)
         self._counters.sent += 1
         self._latencies[int(reply.latency * 1e6).bit_length()] += 1
         return SendResult(
@@ -190,7 +197,7 @@ class SendPath:
             SendConnectionError: the broker could not be reached.
             MessageError, RouteError, StateError: as `send`.
 
-        Cancelling it before the request is handed to the socket means that nothing is sent.
+        Cancelling it while it waits for room, route or connection means that nothing is sent.
         """
         journey = self._begin(message, None)
         size = len(message.body)
@@ -199,11 +206,16 @@ class SendPath:
             connection = await self._find_connection(journey)
             lane = journey.lane
             assert lane is not None
+            if not lane.oneway_template:
+                lane.oneway_template = self._table.prepare(lane, FLAG_ONEWAY)
             started = self._monotonic()
             try:
                 await connection.post(lane.oneway_template, journey.fields(self._wall()), message.body)
             except RocketMQError as error:
                 self._raise(error, lane, journey.message_id, journey.started, started)
+            except asyncio.CancelledError:
+                self._counters.cancelled_unknown += 1
+                raise
         finally:
             self._window.leave(size)
         self._counters.sent += 1
@@ -218,6 +230,8 @@ class SendPath:
             connection = await self._find_connection(journey)
             lane = journey.lane
             assert lane is not None
+            if not lane.template:
+                lane.template = self._table.prepare(lane, 0)
             started = self._monotonic()
             try:
                 reply = await connection.request(
@@ -266,15 +280,28 @@ class SendPath:
 
     async def _enter(self, journey: Journey, size: int) -> None:
         """Wait for room."""
+        if self._window.try_enter(size):
+            return
         try:
             async with asyncio.timeout(journey.due - self._monotonic()):
                 await self._window.enter(size)
         except TimeoutError as error:
             self._raise_waited(journey, "for room in the window of messages in flight", error)
+        except RocketMQError as error:  # turned away, because the producer closes
+            self._counters.fail(error)
+            raise
 
     async def _find_connection(self, journey: Journey) -> Connection:
         """Wait for a route, choose its next lane, wait for the lane's connection and for its socket."""
         topic = journey.message.topic
+        lanes = self._lanes.get(topic)
+        if lanes is not None and lanes.count:
+            lane = lanes.lanes[lanes.cursor % lanes.count]
+            ready = lane.broker.connection
+            if ready is not None and ready.writable:  # nothing to wait for
+                journey.lane = lane
+                lanes.cursor += 1
+                return ready
         where = f"for the route of topic {topic!r} from {', '.join(self._name_servers.addresses)}"
         try:
             async with asyncio.timeout(max(journey.due - self._monotonic(), 0.0)) as scope:
@@ -300,6 +327,8 @@ class SendPath:
         except ConnectError as error:
             self._raise(error, lane, journey.message_id, journey.started, started)
         except RocketMQError as error:
+            if self._service.state is State.FAILED:  # what cut the wait short was not the user
+                raise self._service.state_error() from error
             self._counters.fail(error)
             raise
 
@@ -331,10 +360,11 @@ class SendPath:
                 reply.code, reply.remark, address=address, name=name, request=RequestCode.SEND_MESSAGE_V2.name
             )
             self._raise(rejection, lane, message_id, called, started)
-        if fields is None or fields.queue_id is None or fields.queue_offset is None:
+        queue_id, queue_offset = (None, None) if fields is None else (fields.queue_id, fields.queue_offset)
+        if fields is None or queue_id is None or queue_offset is None or queue_id < 0 or queue_offset < 0:
             broken = RemoteProtocolError(
-                f"{lane.broker.name} at {address} acknowledged without a queue id and a queue offset.", address=address,
-                maybe_stored=True,
+                f"{lane.broker.name} at {address} acknowledged without saying where: queue id {queue_id}, offset "
+                f"{queue_offset}.", address=address, maybe_stored=True,
             )
             self._raise(broken, lane, message_id, called, started)
         self._counters.sent += 1
@@ -343,8 +373,8 @@ class SendPath:
             status=status,
             message_id=message_id,
             offset_message_id=fields.msg_id or "",
-            queue=MessageQueue(lane.queue.topic, lane.queue.broker_name, fields.queue_id),
-            queue_offset=fields.queue_offset,
+            queue=MessageQueue(lane.queue.topic, lane.queue.broker_name, queue_id),
+            queue_offset=queue_offset,
             transaction_id=fields.transaction_id or "",
             recall_handle=fields.recall_handle or "",
             region_id=fields.msg_region or "DefaultRegion",
@@ -404,12 +434,15 @@ def _send_error(attempt: SendAttempt, message_id: str, elapsed: float) -> SendEr
         kind = SendRejectedError
     else:
         kind = SendConnectionError
+    if error.maybe_stored:
+        hint = "It may be stored all the same; sending it again can store a second copy."
+    else:
+        hint = "" if kind is SendRejectedError else "It is not stored."
     return kind(
         f"Message {message_id} to topic {queue.topic!r} was not acknowledged in {elapsed:.3f} s. Attempt 1: "
         f"{queue.broker_name} queue {queue.queue_id} at {attempt.address}, {attempt.elapsed:.3f} s: {error}",
         topic=queue.topic,
         message_id=message_id,
         attempts=(attempt,),
-        hint="It may be stored all the same; sending it again can store a second copy." if error.maybe_stored else
-        "It is not stored.",
+        hint=hint,
     )

@@ -46,11 +46,17 @@ class SendWindow:
         """How many wait in line."""
         return len(self._line)
 
+    def try_enter(self, size: int) -> bool:
+        """Take room for one message of `size` bytes, if there is some and nobody waits for it."""
+        if self.messages >= self.limit or self.bytes + size > self.bytes_max:
+            return False
+        self.messages += 1
+        self.bytes += size
+        return True
+
     async def enter(self, size: int) -> None:
         """Take room for one message of `size` bytes, in line. Cancelled, it has taken nothing."""
-        if self.messages < self.limit and self.bytes + size <= self.bytes_max:
-            self.messages += 1
-            self.bytes += size
+        if self.try_enter(size):
             return
         self.waits += 1
         self.limit = 0

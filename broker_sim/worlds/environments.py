@@ -101,6 +101,6 @@ class SeededEntropy:
 def _seeded(clock: SystemClock | VirtualClock, latency: Latency, seed: int) -> Environment:
     entropy = SeededEntropy(seed)
     pid = entropy("process").randrange(1, 1 << 15)
-    identity = ProcessIdentity(address=ipaddress.ip_address(HOST).packed, pid=pid, host=HOST)
+    identity = ProcessIdentity(ipaddress.ip_address(HOST).packed, pid, HOST, local_months=False)
     network = MemoryNetwork(latency, entropy("links").random)
     return Environment(clock=clock, network=network, entropy=entropy, identity=lambda: identity)

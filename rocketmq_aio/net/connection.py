@@ -20,7 +20,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import chain
 from struct import Struct
 from typing import Any, Protocol, cast
 
@@ -42,6 +43,8 @@ __all__ = ["Connection", "Sink"]
 OPAQUE_MAX = 0x7FFF_FFFF
 #: From this size on a body is written apart: copying it into the joined write costs more than another system call.
 LARGE_BODY = 64 * 1024
+#: Bytes of answers that gather for one write. A small burst of requests can ask for gigabytes.
+OUT_BYTES_MAX = 1024 * 1024
 
 _pack_lengths = Struct(">II").pack
 
@@ -89,7 +92,8 @@ class Connection(asyncio.Protocol):
         self.address = address
         self.writable = False
         self.closed = False
-        self.last_activity = 0.0
+        self.last_activity = 0.0  # the last read or write
+        self.last_read = 0.0
         self.late_answers = 0
         self.peer: tuple[str, int] = ("", 0)
         self.local: tuple[str, int] = ("", 0)
@@ -103,6 +107,8 @@ class Connection(asyncio.Protocol):
         self._opaque = 1
         self._reads = 0
         self._out: list[bytes] = []
+        self._out_bytes = 0  # of frames from `write`
+        self._held: Iterator[tuple[int, bytes, bytes]] | None = None  # arrived, and not dealt with while it is full
         self._has_large = False
         self._tick = Tick()
         self._scan = DeadlineScan(self._pending, monotonic, lambda: self._reads, self._time_out)
@@ -186,9 +192,15 @@ class Connection(asyncio.Protocol):
         return written
 
     def write(self, frame: bytes) -> None:
-        """Write a whole frame at the end of this tick. On a closed connection it is dropped: nobody waits for it."""
+        """Write a whole frame at the end of this tick. On a closed connection it is dropped: nobody waits for it.
+
+        Much is written at once instead, so that a peer that does not read is noticed before more is made for it.
+        """
         if not self.closed:
             self._append(frame)
+            self._out_bytes += len(frame)
+            if self._out_bytes > OUT_BYTES_MAX:
+                self._flush()
 
     @property
     def loop_stalls(self) -> int:
@@ -224,11 +236,12 @@ class Connection(asyncio.Protocol):
         self._loop.call_soon(self._flush)
 
     def _flush(self) -> None:
-        if self.closed:
+        out = self._out
+        if self.closed or not out:
             return
         tick = self._tick
         self._tick = Tick()
-        out = self._out
+        self._out_bytes = 0
         tick.flushed_at = self.last_activity = self._monotonic()
         if self._has_large:
             self._write_large(out)
@@ -257,12 +270,18 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Split, decode, match; called by the transport."""
-        now = self.last_activity = self._monotonic()
+        now = self.last_read = self.last_activity = self._monotonic()
         self._reads += 1
         reader = self._reader
         pending = self._pending
         decode = self._decode
-        for serialize_type, header, body in reader.feed(data):
+        frames = iter(reader.feed(data))
+        if self._held is not None:
+            frames, self._held = chain(self._held, frames), None
+            if not self.writable:  # a chunk that was under way when reading was paused
+                self._held = frames
+                return
+        for serialize_type, header, body in frames:
             try:
                 incoming = decode(serialize_type, header, body)
             except LocalProtocolError as error:
@@ -272,6 +291,9 @@ class Connection(asyncio.Protocol):
                 if self._on_request is not None:
                     self._on_request(self, incoming)
                 if self.closed:
+                    return
+                if self._pause_reading and not self.writable:
+                    self._held = frames
                     return
                 continue
             entry = pending.pop(incoming.opaque, None)
@@ -311,7 +333,8 @@ class Connection(asyncio.Protocol):
         if type(sink) is asyncio.Future and sink.done():
             return
         # Also of a request that is still to be written: the flush at the end of this turn can no longer be told.
-        error = RequestTimeoutError(f"{self.name} did not answer in time.", address=self.address, maybe_stored=True)
+        waited = f"within {entry[1] - entry[2].flushed_at:.3g} s" if entry[2].flushed_at else "in time"
+        error = RequestTimeoutError(f"{self.name} did not answer {waited}.", address=self.address, maybe_stored=True)
         _fail(sink, error)
 
     # --- the transport's side
@@ -327,7 +350,7 @@ class Connection(asyncio.Protocol):
         self.peer = _address(transport.get_extra_info("peername"))
         self.local = _address(transport.get_extra_info("sockname"))
         self.writable = True
-        self.last_activity = self._monotonic()
+        self.last_read = self.last_activity = self._monotonic()
 
     def pause_writing(self) -> None:
         """Called by the transport when its buffer is full."""
@@ -340,7 +363,9 @@ class Connection(asyncio.Protocol):
         if self.closed:
             return
         self.writable = True
-        if self._pause_reading:
+        if self._held is not None:
+            self.data_received(b"")
+        if self._pause_reading and self.writable:
             self._transport.resume_reading()
         self._wake_drain_waiters()
 
@@ -391,6 +416,7 @@ class Connection(asyncio.Protocol):
         self.closed = True
         self.writable = False
         self._out.clear()
+        self._held = None
         self._scan.stop()
         entries = list(self._pending.values())
         self._pending.clear()

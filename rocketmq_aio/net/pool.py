@@ -201,7 +201,8 @@ class Pool:
         """Close all connections at once; what is pending fails with a `ConnectionLostError` that says why."""
         self._closing = True
         for connection in list(self.connections.values()):
-            connection.abort(ConnectionLostError(f"{why}.", address=connection.address))
+            words = f"The connection to {connection.name} was cut: {why}."
+            connection.abort(ConnectionLostError(words, address=connection.address))
 
     async def wait_lost(self) -> None:
         """Wait until the sockets of all connections that were closed are gone. Safe to cancel."""
@@ -211,8 +212,11 @@ class Pool:
 
 
 def refuse_request(connection: Connection, incoming: Reply | Request) -> None:
-    """Answer a request that this client does not serve, as Java's client does."""
-    if incoming.flag & FLAG_ONEWAY:
+    """Answer a request that this client does not serve, as Java's client does.
+
+    A peer that asks and asks, and does not read the answers, gets none.
+    """
+    if incoming.flag & FLAG_ONEWAY or not connection.writable:
         return
     connection.write(
         RemotingCommand(
@@ -245,7 +249,7 @@ def parse_address(text: str, default_port: int | None = None) -> tuple[str, int]
         if not colon:
             host, port = rest, ""
         valid = ":" not in host
-    if not valid or not host or host != host.strip() or "/" in host:
+    if not valid or not host or "/" in host or " " in host or not host.isprintable():
         raise ConfigError(f"{text!r} is not an address.", hint="It looks like 'host:9876' or '[::1]:9876'.")
     if port == "" and default_port is not None:
         return host, default_port

@@ -22,14 +22,24 @@ async def wait_shared(task: asyncio.Task[T], what: str) -> T:
     Raises:
         ClosedError: the task itself was cancelled, because its owner closes. (A plain `await` would raise
             `CancelledError`, as if the caller had been cancelled.)
-        RocketMQError: what the task raised, as a new error for each who waits.
+        RocketMQError: what the task raised, as a new object for each who waits.
     """
+    outcome: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+
+    def ended(task: asyncio.Task[T]) -> None:
+        if outcome.done():
+            return
+        if task.cancelled():
+            outcome.set_exception(ClosedError(f"Closed while waiting for {what}."))
+            return
+        error = task.exception()
+        if error is None:
+            outcome.set_result(task.result())
+        else:
+            outcome.set_exception(error.again() if isinstance(error, RocketMQError) else error)
+
+    task.add_done_callback(ended)
     try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        me = asyncio.current_task()
-        if task.cancelled() and me is not None and not me.cancelling():
-            raise ClosedError(f"Closed while waiting for {what}.") from None
-        raise
-    except RocketMQError as error:
-        raise error.again() from error
+        return await outcome
+    finally:
+        task.remove_done_callback(ended)

@@ -8,13 +8,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from broker_sim import Cluster, DeadlockError, simulate
-from rocketmq_aio import Message, Producer, ProducerConfig, SendTimeoutError
+from rocketmq_aio import Message, Producer, ProducerConfig, RequestCode, SendTimeoutError
 from tests.sim.seeded_run import digest
-from tests.support.servers import Server, name_server, silent
+from tests.support.servers import Server, name_server, reply, silent
 
 ROOT = Path(__file__).parents[2]
 
@@ -27,12 +28,12 @@ def test_same_seed_same_history_in_one_process() -> None:
     assert digest(8)[0] != first
 
 
-@pytest.mark.parametrize("hash_seed", ["0", "1", "4242"])
-def test_same_seed_same_history_in_another_process(hash_seed: str) -> None:
-    """In another process, under another PYTHONHASHSEED."""
+@pytest.mark.parametrize(("hash_seed", "zone"), [("0", "UTC"), ("1", "Asia/Tokyo"), ("4242", "America/New_York")])
+def test_same_seed_same_history_in_another_process(hash_seed: str, zone: str) -> None:
+    """In another process, under another PYTHONHASHSEED, in another time zone."""
     run = subprocess.run(
         [sys.executable, "-m", "tests.sim.seeded_run", "7"], cwd=ROOT, capture_output=True, text=True, timeout=60,
-        env=os.environ | {"PYTHONHASHSEED": hash_seed}, check=False,
+        env=os.environ | {"PYTHONHASHSEED": hash_seed, "TZ": zone}, check=False,
     )
     assert run.returncode == 0, run.stderr
     assert run.stdout.split() == [str(value) for value in digest(7)]
@@ -78,12 +79,16 @@ def test_long_wait_is_no_hang() -> None:
 
 
 def test_send_without_an_end_is_no_hang_of_the_simulator() -> None:
-    """A send that only its deadline ends, 590 virtual seconds later, with nothing else going on."""
+    """A send that only its deadline ends, 590 virtual seconds later, with nothing going on but heartbeats."""
+
+    def heartbeats_only(connection: Any, request: Any) -> None:
+        if request.code != RequestCode.SEND_MESSAGE_V2:
+            reply(connection, request, fields={})
 
     @simulate(seed=3)
     async def waits(cluster: Cluster) -> None:
         environment = cluster.environment
-        async with Server(environment, silent) as b:
+        async with Server(environment, heartbeats_only) as b:
             async with Server(environment, name_server({"broker-a": b.addr}, {"T": 1})) as ns:
                 async with Producer("g", namesrv=ns.addr, environment=environment) as producer:
                     with pytest.raises(SendTimeoutError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from datetime import datetime
+from functools import partial
 
 import msgspec
 import pytest
@@ -129,8 +130,8 @@ def test_two_processes_with_one_pid_and_address() -> None:
     async def main() -> None:
         ids = []
         for seed in (1, 2):
-            alike = ProcessIdentity(address=bytes([172, 17, 0, 2]), pid=1, host="172.17.0.2")
-            environment = msgspec.structs.replace(memory(seed=seed), identity=lambda: alike)
+            alike = partial(ProcessIdentity, bytes([172, 17, 0, 2]), 1, "172.17.0.2")
+            environment = msgspec.structs.replace(memory(seed=seed), identity=alike)
             async with Cluster(topics={"T": 1}, environment=environment) as cluster:
                 ids.append(await send_many(environment, cluster, 2000))
         assert len(ids[0] | ids[1]) == 4000

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from rocketmq_aio import (
+    ClientConfig,
     ClosedError,
     ConfigError,
     Message,
@@ -241,7 +242,7 @@ def test_acknowledgement_without_an_offset(world: str) -> None:
     async def main(environment: Environment) -> None:
         async with Server(environment, lambda connection, request: reply(connection, request, fields={})) as b:
             async with Server(environment, name_server({"broker-a": b.addr}, {"topic": 1})) as ns:
-                error = await fails(world, environment, ns.addr, SendConnectionError, "without a queue id")
+                error = await fails(world, environment, ns.addr, SendConnectionError, "without saying where")
                 assert error.maybe_stored
 
     in_world(world, main)
@@ -275,7 +276,7 @@ def test_message_that_cannot_be_sent(world: str, message: Message, words: list[s
                 async with Producer("g", namesrv=ns.addr, config=options, environment=environment) as producer:
                     await producer.send(Message("topic", b"warm"))
                     before = len(b.requests)
-                    with pytest.raises(MessageError, match="limit|empty|Use|Leave|Send|Remove|Give|Decode"):
+                    with pytest.raises(MessageError, match=r"limit|empty|Use|Leave|Send|Remove|Give|Decode"):
                         await producer.send(message)
                     assert len(b.requests) == before
 
@@ -358,3 +359,93 @@ def test_another_loop(world: str) -> None:
             await asyncio.to_thread(elsewhere)
 
     in_world(world, main)
+
+
+def test_name_servers_that_disagree(world: str) -> None:
+    """A topic that one name server does not know is asked of the others, before anybody says that it has no route."""
+
+    async def main(environment: Environment) -> None:
+        async with Server(environment, name_server({}, {})) as empty, Server(environment, broker()) as b:
+            async with Server(environment, name_server({"broker-a": b.addr}, {"topic": 1})) as full:
+                for namesrv in ([empty.addr, full.addr], [full.addr, empty.addr]):
+                    async with Producer("g", namesrv=namesrv, config=config(), environment=environment) as producer:
+                        assert (await producer.send(Message("topic", b"body"))).ok
+                        with pytest.raises(NoRouteError, match="at the name servers that answered"):
+                            await producer.send(Message("elsewhere", b"body"))
+
+    in_world(world, main)
+
+
+@pytest.mark.parametrize(("queue_id", "offset"), [("-1", "0"), ("0", "-5"), ("0", None), (None, "0")])
+def test_nonsense_acknowledgement(world: str, queue_id: str | None, offset: str | None) -> None:
+    """An acknowledgement that cannot be true is no success, on the slow path and on the warm one."""
+
+    async def main(environment: Environment) -> None:
+        fields = {name: text for name, text in (("queueId", queue_id), ("queueOffset", offset)) if text is not None}
+        answers = [{"queueId": "0", "queueOffset": "1"}, fields, fields]
+
+        def handle(connection: Any, request: Any) -> None:
+            reply(connection, request, fields=answers.pop(0) if request.code == 310 else {})
+
+        async with Server(environment, handle) as b:
+            async with Server(environment, name_server({"broker-a": b.addr}, {"topic": 1})) as ns:
+                async with Producer("g", namesrv=ns.addr, config=config(), environment=environment) as producer:
+                    await producer.send(Message("topic", b"body"))
+                    for timeout in (None, 1.0):
+                        with pytest.raises(SendConnectionError, match="without saying where") as caught:
+                            await producer.send(Message("topic", b"body"), send_timeout=timeout)
+                        assert caught.value.maybe_stored
+
+    in_world(world, main)
+
+
+def test_route_of_a_liar(world: str) -> None:
+    """Long broker names and endless queues are refused: a small answer must not fill the memory."""
+
+    async def main(environment: Environment) -> None:
+        addr = "127.0.0.1:1"
+        for brokers, queues in (({"b" * 256: addr}, 10), ({"b": "1" * 256}, 10), ({"b": addr}, 65_537)):
+            async with Server(environment, name_server(brokers, {"topic": queues})) as ns:
+                await fails(world, environment, ns.addr, NameServersUnavailableError, "the limit is")
+
+    in_world(world, main)
+
+
+def test_many_queues_are_prepared_as_they_are_used(world: str) -> None:
+    """A route of 65,536 queues costs no header for each before its turn."""
+
+    async def main(environment: Environment) -> None:
+        async with Server(environment, broker()) as b:
+            async with Server(environment, name_server({"broker-a": b.addr}, {"topic": 65_536})) as ns:
+                async with Producer("g", namesrv=ns.addr, environment=environment) as producer:
+                    for _ in range(3):
+                        await producer.send(Message("topic", b"body"))
+                    prepared = [lane for lane in producer._lanes["topic"].lanes if lane.template]
+                    assert len(prepared) == 3 and not any(lane.oneway_template for lane in prepared)
+
+    in_world(world, main)
+
+
+def test_address_map_that_raises(world: str) -> None:
+    """The user's function is to blame, and the error says so; the producer goes on."""
+
+    async def main(environment: Environment) -> None:
+        async with Server(environment, broker()) as b:
+            async with Server(environment, name_server({"broker-a": b.addr}, {"topic": 1})) as ns:
+
+                def only_name_server(addr: str) -> str:
+                    return {ns.addr: addr}[addr]
+
+                options = config(client=ClientConfig(address_map=only_name_server, reconnect_backoff=(0, 0)))
+                words = "address_map raised KeyError"
+                error = await fails(world, environment, ns.addr, SendConnectionError, words, times=2, options=options)
+                assert not error.maybe_stored
+
+    in_world(world, main)
+
+
+def test_what_is_no_environment(world: str) -> None:
+    """A cluster in the place of its environment is refused when the producer is made."""
+    with pytest.raises(ConfigError, match=r"cluster\.environment"):
+        Producer("g", namesrv="x", environment=7)  # type: ignore[arg-type]
+    assert world

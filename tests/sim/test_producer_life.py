@@ -141,7 +141,7 @@ def test_closing_while_sends_wait_for(world: str, where: str) -> None:
     """A send that waits for a route or a connection when the producer is aborted gets a ClosedError, not a cancel."""
 
     async def main(environment: Environment) -> None:
-        counted, network = counting(environment)
+        _, network = counting(environment)
         waiting = asyncio.Event()
 
         class Stuck:
@@ -385,3 +385,84 @@ def test_crash_of_a_background_task_is_heard(world: str) -> None:
                 assert leftovers(network) == NOTHING
 
     run_in(world, main)
+
+
+def test_report_of_a_cancelled_close_is_true(world: str) -> None:
+    """Sends whose answers had come when everything was cut off are sent, not abandoned."""
+
+    async def test(producer: Producer, held: Held, network: Any) -> None:
+        sends = [send(producer) for _ in range(3)]
+        while len(held.waiting) < 3:
+            await asyncio.sleep(0.001)
+        closing = asyncio.ensure_future(producer.aclose())
+        held.answer()
+        if world != "virtual":  # turns alone do not move virtual time
+            while not any(task.done() for task in sends):
+                await asyncio.sleep(0)
+        closing.cancel()
+        outcomes = await asyncio.gather(*sends, return_exceptions=True)
+        report = await producer.aclose()
+        acknowledged = sum(not isinstance(outcome, BaseException) for outcome in outcomes)
+        assert (report.sent, report.abandoned) == (acknowledged, 3 - acknowledged)
+
+    with_servers(world, Held, test)
+
+
+def test_turned_away_is_counted(world: str) -> None:
+    """Sends that closing turns away from the window's line are failures in `stats()`."""
+
+    async def test(producer: Producer, held: Held, network: Any) -> None:
+        sends = [send(producer) for _ in range(3)] + [
+            asyncio.ensure_future(producer.send_oneway(Message("T", b"x")))  # type: ignore[list-item]
+        ]
+        await held.arrived.wait()
+        producer.abort()
+        await asyncio.gather(*sends, return_exceptions=True)
+        assert producer.stats().failed == {"SendConnectionError": 1, "ClosedError": 3}
+
+    with_servers(world, Held, test, window=Window(messages_max=1))
+
+
+def test_send_in_a_cancelled_task(world: str) -> None:
+    """A task that handles its own cancellation by sending gets a ClosedError when the producer closes meanwhile."""
+
+    async def main(environment: Environment) -> None:
+        async with Server(environment, silent) as ns:
+            producer = Producer("g", namesrv=ns.addr, environment=environment)
+            await producer.start()
+
+            async def work() -> None:
+                try:
+                    await asyncio.Event().wait()
+                except asyncio.CancelledError:
+                    with pytest.raises(ClosedError):
+                        await producer.send(Message("T", b"last words"))
+                    raise
+
+            task = asyncio.ensure_future(work())
+            await asyncio.sleep(0)
+            task.cancel()
+            while not ns.requests:
+                await asyncio.sleep(0.001)
+            producer.abort()
+            await asyncio.wait([task])
+            assert task.cancelled()
+            await producer.aclose()
+
+    run_in(world, main)
+
+
+def test_closing_without_patience(world: str) -> None:
+    """`drain=0` waits for nobody, not even for brokers to confirm that the producer leaves."""
+
+    async def test(producer: Producer, handler: Any, network: Any) -> None:
+        task = send(producer)
+        while not network.open or not producer._pool.connections:
+            await asyncio.sleep(0.001)
+        await asyncio.sleep(0.01)
+        report = await producer.aclose(drain=0)
+        assert report.elapsed < 0.5
+        await asyncio.wait([task])
+        assert isinstance(task.exception(), SendError)
+
+    with_servers(world, lambda: silent, test)

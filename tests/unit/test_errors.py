@@ -82,8 +82,8 @@ def looks(error: RocketMQError) -> dict[str, Any]:
 
 
 def test_every_class_is_exported() -> None:
-    """`__all__` has every class of the tree, and the function that makes one of a response code."""
-    assert set(errors.__all__) == {kind.__name__ for kind in CLASSES} | {"broker_error"}
+    """`__all__` has every class of the tree, and the two functions that make texts of what servers say."""
+    assert set(errors.__all__) == {kind.__name__ for kind in CLASSES} | {"broker_error", "quote_remote"}
 
 
 @pytest.mark.parametrize("kind", CLASSES, ids=lambda kind: kind.__name__)
@@ -168,7 +168,7 @@ def test_response_codes(code: int, kind: type[BrokerError], retryable: bool) -> 
     error = broker_error(code, "no luck", address="127.0.0.1:10911", name="SOME_CODE", request="SEND_MESSAGE_V2")
     assert type(error) is kind
     assert (error.code, error.remark, error.address) == (code, "no luck", "127.0.0.1:10911")
-    assert error.text == f"127.0.0.1:10911 answered SEND_MESSAGE_V2 with SOME_CODE ({code}): no luck"
+    assert error.text == f"127.0.0.1:10911 answered SEND_MESSAGE_V2 with SOME_CODE ({code}): no luck."
     assert error.hint == kind.default_hint
     assert (error.retryable, error.maybe_stored) == (retryable, False)
     assert looks(pickle.loads(pickle.dumps(error))) == looks(error)
@@ -177,7 +177,7 @@ def test_response_codes(code: int, kind: type[BrokerError], retryable: bool) -> 
 def test_unknown_code_without_remark() -> None:
     """A code that nobody knows and no words: the text is whole all the same, and classes keep their defaults."""
     error = broker_error(999, None, address="a:1", name="", request="HEART_BEAT")
-    assert str(error) == "a:1 answered HEART_BEAT with code (999)."
+    assert str(error) == "a:1 answered HEART_BEAT with code 999."
     assert error.remark == ""
     assert broker_error(1, "", address="a:1", name="", request="x").retryable
     assert not BrokerError.retryable
@@ -224,3 +224,12 @@ def test_answers_of_name_servers_are_copied() -> None:
 def test_codec_errors_do_not_ask_for_a_retry() -> None:
     """The same bytes are wrong again."""
     assert not LocalProtocolError("Bad.").retryable
+
+
+def test_text_of_a_stranger() -> None:
+    """What a server says cannot colour a terminal, break a log line or fill a disk; the attribute keeps all of it."""
+    remark = "\x1b[31mred\nline\u2028中" + "x" * 1_000_000
+    error = broker_error(1, remark, address="a\x00:1", name="SYSTEM_ERROR", request="SEND_MESSAGE_V2")
+    assert str(error).isprintable() and len(str(error)) < 700
+    assert "\\x1b[31mred\\nline\\u2028中xxx" in str(error) and " characters)" in str(error)
+    assert error.remark == remark

@@ -142,7 +142,7 @@ def test_a_fork_unbinds_the_child_and_leaves_the_parent_alone() -> None:
         text = in_child(
             lambda: (
                 service.forked, service.loop, service.task_count, type(service.state_error()).__name__,
-                raised(service.begin), raised(new.begin), raised(service.check_thread), task.cancelled(),
+                raised(service.begin), raised(new.begin), raised(lambda: service.check_thread("x")), task.cancelled(),
                 type(Service("a new one").state_error()).__name__,
             )
         )

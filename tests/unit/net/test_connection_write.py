@@ -9,7 +9,7 @@ import pytest
 from rocketmq_aio.errors import ConnectionLostError, LocalProtocolError
 from rocketmq_aio.net.connection import LARGE_BODY, OPAQUE_MAX, Connection
 from rocketmq_aio.wire.frame import FRAME_BYTES_MAX, RemotingCommand
-from rocketmq_aio.wire.incoming import decode_reply
+from rocketmq_aio.wire.incoming import Reply, Request, decode_reply, decode_request
 from tests.unit.net.fakes import (
     ADDRESS,
     ONEWAY_TEMPLATE,
@@ -18,6 +18,7 @@ from tests.unit.net.fakes import (
     World,
     decode_stream,
     reply_frame,
+    request_frame,
     turns,
     virtual_time,
 )
@@ -225,3 +226,31 @@ async def test_addresses_come_from_the_transport() -> None:
     transport._extra = {"peername": "/run/socket", "sockname": None}
     nameless.connection_made(transport)
     assert nameless.peer == nameless.local == ("", 0)
+
+
+@virtual_time
+async def test_a_burst_of_requests_is_not_answered_beyond_what_the_peer_reads() -> None:
+    """A hundred small requests for large answers in one chunk: once the socket is full, the rest waits unanswered."""
+    answered: list[int] = []
+
+    def answer(connection: Connection, incoming: Reply | Request) -> None:
+        answered.append(incoming.opaque)
+        connection.write(RemotingCommand(code=0, opaque=incoming.opaque, flag=1, body=b"x" * 400_000).encode())
+
+    world = World(decode=decode_request, on_request=answer, pause_reading=True)
+    full = True
+
+    def write(data: bytes) -> None:  # a transport whose buffer is full as soon as something is written
+        if full:
+            world.connection.pause_writing()
+
+    world.transport.write = write  # type: ignore[method-assign]
+    burst = b"".join(request_frame(opaque) for opaque in range(100))
+    world.connection.data_received(burst[:5000])
+    world.connection.data_received(burst[5000:])
+    assert answered == [0, 1, 2] and world.transport.calls == ["pause_reading"]
+    world.connection.resume_writing()
+    assert answered == list(range(6)) and world.transport.calls == ["pause_reading", "pause_reading"]
+    full = False
+    world.connection.resume_writing()
+    assert answered == list(range(100)) and world.transport.calls[-1] == "resume_reading"

@@ -42,7 +42,7 @@ async def test_what_a_timeout_says() -> None:
     future = world.request(due_in=1)
     with pytest.raises(RequestTimeoutError) as caught:
         await future
-    assert str(caught.value) == "broker-a at 10.0.0.1:10911 did not answer in time."
+    assert str(caught.value) == "broker-a at 10.0.0.1:10911 did not answer within 1 s."
     assert caught.value.address == ADDRESS and caught.value.retryable and caught.value.maybe_stored
     assert not world.connection.closed
 

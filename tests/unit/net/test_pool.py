@@ -15,7 +15,8 @@ from broker_sim.worlds.environments import virtual
 from rocketmq_aio.errors import ClosedError, ConfigError, ConnectError, ConnectionLostError
 from rocketmq_aio.lifecycle import Service, State
 from rocketmq_aio.net.connection import Connection
-from rocketmq_aio.net.pool import Pool
+from rocketmq_aio.net.pool import Pool, refuse_request
+from rocketmq_aio.wire.incoming import Reply
 from tests.unit.net.fakes import TEMPLATE, FakeTransport, reply_frame, turns, virtual_time
 
 ADDR = "10.0.0.1:10911"
@@ -270,6 +271,22 @@ async def test_an_address_map_that_gives_no_text_is_told_so() -> None:
     assert network.targets == [] and service.state is State.RUNNING
 
 
+@virtual_time
+async def test_a_peer_that_does_not_read_gets_no_refusals() -> None:
+    """Answers to its requests would fill the memory; they are dropped while its socket is full."""
+    network = ScriptedNetwork()
+    pool, _ = make_pool(network)
+    connection = await pool.connect(ADDR, "broker-a")
+    connection.pause_writing()
+    written: list[bytes] = []
+    connection.write = written.append  # type: ignore[method-assign]
+    refuse_request(connection, Reply(code=40, opaque=7))
+    assert written == []
+    connection.resume_writing()
+    refuse_request(connection, Reply(code=40, opaque=7))
+    assert len(written) == 1
+
+
 # --- ends
 
 
@@ -334,7 +351,8 @@ async def test_abort_closes_all_and_waits_for_the_sockets() -> None:
     pool.abort("again")
     assert pool.connections == {}
     error = future.exception()
-    assert type(error) is ConnectionLostError and str(error) == "the producer was closed."
+    words = "The connection to broker at 10.0.0.1:10911 was cut: the producer was closed."
+    assert type(error) is ConnectionLostError and str(error) == words
     waiter = asyncio.ensure_future(pool.wait_lost())
     await turns(3)
     assert not waiter.done()
