@@ -6,13 +6,11 @@ Differs: of the topics that a real broker has from the start only those exist th
 
 from __future__ import annotations
 
-import asyncio
 import ipaddress
-import logging
 from collections.abc import Iterator, Sequence
 
 from broker_sim.config import BrokerConfig
-from broker_sim.endpoint import Endpoint, join
+from broker_sim.endpoint import Endpoint
 from broker_sim.history import History
 from broker_sim.registrar import Registrar
 from broker_sim.requests.answer import ReplyForm
@@ -24,8 +22,8 @@ from broker_sim.requests.state import BrokerState
 from broker_sim.store.topics import TopicTable
 from rocketmq_aio.codes import Permission
 from rocketmq_aio.environment import Environment
-from rocketmq_aio.errors import RocketMQError
 from rocketmq_aio.message import MessageExt
+from rocketmq_aio.net.addresses import join_address
 from rocketmq_aio.net.connection import Connection
 from rocketmq_aio.wire.bodies import TopicConfig
 from rocketmq_aio.wire.ids import UniqueIds, utc_month_ms
@@ -33,20 +31,18 @@ from rocketmq_aio.wire.stored import message_ext
 
 __all__ = ["Broker"]
 
-logger = logging.getLogger("broker_sim")
-
 INHERITED = Permission.READ | Permission.WRITE | Permission.INHERIT
 
 
 class Broker:
-    """One broker, a master. Topics and store outlive `stop`; what it knew of clients does not.
+    """One broker, a master. Topics and store outlive `abort`; what it knew of clients does not.
 
     Args:
         config: what it is and does; its name is not empty.
         host: the address to listen on.
         port: 0 takes a free one; from then on it keeps it.
         advertised_host: the host that it registers, for clients.
-        name_servers: addresses of the name servers that it registers with.
+        name_servers: addresses of the cluster's own name servers; those of `config.namesrv` come after them.
         environment: clock, network, dice, identity.
         history: takes every exchange.
         started_at: when the cluster began, in seconds of the monotonic clock.
@@ -54,6 +50,7 @@ class Broker:
 
     Attributes:
         state: what requests see and change of it.
+        registrars: one for each name server.
     """
 
     def __init__(
@@ -92,9 +89,13 @@ class Broker:
             history=history, started_at=started_at, numbers=numbers, on_lost=self._lost,
         )  # fmt: skip
         self.registrars = [
-            Registrar(address=address, describe=self.registration, environment=environment, name=config.name)
-            for address in name_servers
-        ]
+            Registrar(
+                address=address, describe=self.registration, environment=environment, name=config.name,
+                elsewhere=elsewhere,
+            )
+            for elsewhere, addresses in ((False, name_servers), (True, config.namesrv))
+            for address in addresses
+        ]  # fmt: skip
         self._create_own_topics()
 
     def _create_own_topics(self) -> None:
@@ -108,7 +109,7 @@ class Broker:
     @property
     def address(self) -> str:
         """`host:port`, as it registers it."""
-        return join(self._advertised_host, self._port)
+        return join_address(self._advertised_host, self._port)
 
     @property
     def running(self) -> bool:
@@ -145,13 +146,13 @@ class Broker:
             broker_id=0,
             broker_addr=self.address,
             # Where slaves would ask; nobody listens there.
-            ha_server_addr=join(self._advertised_host, self._port + 1),
+            ha_server_addr=join_address(self._advertised_host, self._port + 1),
             topics=table if topics is None else {name: table[name] for name in topics},
             data_version=self.state.topics.version,
         )
 
     async def start(self) -> None:
-        """Listen, and register with all name servers. One that cannot be reached is tried again later.
+        """Listen, and begin to register with all name servers (`registrar.wait_tried` waits for that).
 
         Raises:
             OSError: it cannot listen, for example because the port is taken.
@@ -164,37 +165,23 @@ class Broker:
         )  # fmt: skip
         for registrar in self.registrars:
             registrar.start()
-        await self.register()
-
-    async def register(self) -> None:
-        """Register with all name servers, now; log which of them do not take it."""
-        for registrar in self.registrars:
-            try:
-                await registrar.register()
-            except RocketMQError as error:
-                logger.warning("%s is not registered, and tries again in a while: %s", self.name, error)
-
-    async def stop(self) -> None:
-        """Unregister and close everything. No peer is waited for."""
-        try:
-            self.leave()
-            await asyncio.sleep(0)  # what was told is written at the end of the turn
-        finally:
-            connections = self.abort()
-        for connection in connections:
-            await connection.wait_lost()
 
     def leave(self) -> None:
         """Tell the name servers that it stops. It is written at the end of this turn of the loop."""
         for registrar in self.registrars:
-            registrar.unregister()
+            registrar.leave()
 
-    def abort(self) -> list[Connection]:
-        """Close everything at once and tell nobody; the connections that were closed are returned."""
-        closed = self.endpoint.abort()
+    def abort(self) -> None:
+        """Close everything at once and tell nobody."""
+        self.endpoint.abort()
         for registrar in self.registrars:
-            closed += registrar.abort()
-        return closed
+            registrar.abort()
+
+    async def wait_closed(self) -> None:
+        """Wait, after `abort`, until no task and no socket is left."""
+        await self.endpoint.wait_closed()
+        for registrar in self.registrars:
+            await registrar.wait_closed()
 
     def _lost(self, connection: Connection) -> None:
         self.state.clients.forget(connection)

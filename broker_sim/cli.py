@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import sys
 
@@ -66,12 +67,15 @@ def main() -> None:
               help="A topic to create, with so many queues on each broker (4 if left out). May be repeated.")
 @click.option("--namesrv", "elsewhere", multiple=True, metavar="HOST:PORT",
               help="A name server, simulated or real, with which the brokers register too. May be repeated; "
-                   "--name-servers 0 leaves the simulated ones out.")
+                   "--name-servers 0 leaves the simulated ones out. A real one must not have brokers called broker-a, "
+                   "…: they would lose their places, of whatever --cluster they are.")
+@click.option("--cluster", "cluster_name", default="DefaultCluster", show_default=True, metavar="NAME",
+              help="The cluster for which the brokers register.")
 @click.option("--json", "as_json", is_flag=True, help="Print events as JSON, one a line.")
 @click.option("--verbose", is_flag=True, help="Log what happens to standard error.")
 def serve(
     brokers: int, name_servers: int, port: int, host: str, advertise: str | None, topics: dict[str, int],
-    elsewhere: tuple[str, ...], as_json: bool, verbose: bool,
+    elsewhere: tuple[str, ...], cluster_name: str, as_json: bool, verbose: bool,
 ) -> None:  # fmt: skip
     """Run name servers and brokers until Ctrl-C or SIGTERM.
 
@@ -82,12 +86,20 @@ def serve(
         Name server: 127.0.0.1:40817
 
     With --json it is {"event":"ready","namesrv":"127.0.0.1:40817", …}; the last line is {"event":"stopped"}.
-    The exit code is 0 after a signal, 1 if a port is taken, 2 if an option is wrong.
+    It comes when all listen, and the brokers are registered; a name server of --namesrv that is silent is waited for
+    three seconds, and then in the background.
+
+    The exit code is 0 after a signal, 1 if it cannot listen, 2 if an option is wrong.
     """
     logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(levelname)s %(message)s")
+    if not name_servers and not brokers:
+        raise click.UsageError("--brokers 0 and --name-servers 0 leave nothing to serve.")
+    if not name_servers and not elsewhere:
+        raise click.UsageError("--name-servers 0 needs --namesrv: brokers must register somewhere.")
     try:
+        config = BrokerConfig(namesrv=elsewhere, cluster_name=cluster_name)
         cluster = Cluster(
-            brokers=[BrokerConfig(namesrv=elsewhere)] * brokers, name_servers=name_servers, topics=topics,
+            brokers=[config] * brokers, name_servers=name_servers, topics=topics,
             port=port, host=host, advertise=advertise,
         )  # fmt: skip
     except ConfigError as error:
@@ -100,18 +112,31 @@ def serve(
 
 
 async def _serve(cluster: Cluster, printer: _Printer) -> None:
-    loop, stop = asyncio.get_running_loop(), asyncio.Event()
+    """Serve until a signal comes, which may be before all has started."""
+    loop = asyncio.get_running_loop()
+    serving = loop.create_task(_serve_for_ever(cluster, printer))
+    signals: list[int] = []
 
-    def stop_soon(*_: object) -> None:
-        loop.call_soon_threadsafe(stop.set)
+    def stop(number: int, _frame: object) -> None:
+        signals.append(number)
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(serving.cancel)
 
     # Not loop.add_signal_handler, which does not exist everywhere.
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, stop_soon)
+        signal.signal(number, stop)
+    try:
+        await serving
+    except asyncio.CancelledError:
+        if not signals:
+            raise
+    printer.stopped()
+
+
+async def _serve_for_ever(cluster: Cluster, printer: _Printer) -> None:
     async with cluster:
         printer.ready(cluster)
-        await stop.wait()
-    printer.stopped()
+        await asyncio.get_running_loop().create_future()
 
 
 class _Printer:
@@ -141,5 +166,8 @@ class _Printer:
 
     @staticmethod
     def _line(text: str) -> None:
-        click.echo(text)
-        sys.stdout.flush()
+        try:
+            click.echo(text)
+            sys.stdout.flush()
+        except BrokenPipeError:  # nobody reads any more; what is buffered is not to fail again at the end
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -3,10 +3,6 @@
 `async with` runs the servers in the caller's loop, `with` in a thread and loop of their own, for plain tests, other
 loops and subprocesses. The methods are the same.
 
-*Visible at once.* What is done to a cluster from Python holds when the method returns, name servers included: a new
-topic is written into the tables of the cluster's own name servers directly. The broker's registration, which says the
-same, follows over its connection, as it does alone where a client creates the topic or a name server is a real one.
-
 *Forks.* A child has no use for the servers of its parent: it closes the listening descriptors, without which a port
 stays connectable after its server is gone, and touches nothing else.
 
@@ -15,30 +11,31 @@ Source: none in Java.
 
 from __future__ import annotations
 
-import asyncio
 import atexit
 import os
 import threading
 import weakref
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from itertools import count
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from broker_sim.broker import Broker
 from broker_sim.config import (
     DEFAULT_QUEUES,
     SERVERS_MAX,
     BrokerConfig,
     broker_configs,
+    check_brokers,
+    check_codes,
     check_count,
+    check_host,
     check_port,
+    check_queue,
     check_topic,
     topic_queues,
 )
 from broker_sim.handles import BrokerHandle, Done, NameServerHandle
-from broker_sim.history import Exchange, History
-from broker_sim.name_server import NameServer
+from broker_sim.history import Exchange
+from broker_sim.servers import Servers
 from broker_sim.threads import LoopThread
 from rocketmq_aio.codes import Permission
 from rocketmq_aio.environment import Environment, TcpNetwork
@@ -50,7 +47,7 @@ __all__ = ["Cluster"]
 
 T = TypeVar("T")
 
-WILDCARDS = ("0.0.0.0", "::", "")
+WILDCARDS = ("0.0.0.0", "::")
 
 #: Clusters that have been opened and not closed.
 _open: weakref.WeakSet[Cluster] = weakref.WeakSet()
@@ -68,7 +65,7 @@ class Cluster:
         port: of the first name server; further name servers and then the brokers take the ports that follow. 0: free
             ones.
         history_max: exchanges that `requests` can look back on, 0 to 10,000,000.
-        host: the address to listen on.
+        host: the address to listen on. 0.0.0.0 or ::, which is all, is advertised as this machine's own address.
         advertise: the host that clients are told, if they cannot use `host`: a name or an address.
 
     Raises:
@@ -92,32 +89,26 @@ class Cluster:
         check_port("Cluster", port)
         if environment is not None and not isinstance(environment, Environment):
             raise ConfigError(f"Cluster: environment must be an Environment or None, not {environment!r}.")
-        for name, value in (("host", host), ("advertise", "" if advertise is None else advertise)):
-            if not isinstance(value, str) or any(character in value for character in " /[]"):
-                raise ConfigError(f"Cluster: {name} must be a host name or an address without port, not {value!r}.")
-        self._configs = broker_configs(brokers)
-        self._topics = topic_queues(topics)
-        self._name_server_count = name_servers
-        self._history_max = history_max
-        self._host = host
-        self._advertise = advertise
-        self._port = port
-        self._given_environment = environment
-        if port and port + name_servers + len(self._configs) > 65_536:
+        check_host("host", host)
+        if advertise is not None:
+            check_host("advertise", advertise)
+        configs = broker_configs(brokers)
+        if port and port + name_servers + len(configs) > 65_536:
             raise ConfigError(f"Cluster: port {port} leaves no room for the ports of the servers that follow it.")
-        if not name_servers and not all(config.namesrv for config in self._configs):
+        if not name_servers and not all(config.namesrv for config in configs):
             raise ConfigError(
                 "Cluster: without name servers each broker needs some elsewhere.", hint="Give BrokerConfig(namesrv=…)."
             )
         self._environment = environment or Environment.system()
+        self._servers = Servers(
+            name_servers=name_servers, configs=configs, topics=topic_queues(topics), port=port, host=host,
+            advertised=_advertised(host, self._environment) if advertise is None else advertise,
+            history_max=history_max, environment=self._environment,
+        )  # fmt: skip
         self._state = "new"
         self._forked = False
         self._thread: LoopThread | None = None
         self._loop_thread_id = 0
-        self._namesrv = ""
-        self._name_servers: list[NameServer] = []
-        self._brokers: dict[str, Broker] = {}
-        self._history = History(0)
 
     # --- opening and closing
 
@@ -140,7 +131,11 @@ class Cluster:
                 hint="Leave `environment` out, or use `async with`.",
             )
         self._begin()
-        self._thread = LoopThread("broker-sim")
+        try:
+            self._thread = LoopThread("broker-sim")
+        except BaseException:
+            self._state = "closed"
+            raise
         try:
             self._thread.run(self._open())
         except BaseException:
@@ -171,62 +166,18 @@ class Cluster:
     async def _open(self) -> None:
         _open.add(self)
         try:
-            environment = self._environment
-            advertised = self._advertise
-            if advertised is None:
-                advertised = environment.identity().host if self._host in WILDCARDS else self._host
-            self._history = History(self._history_max)
-            common: dict[str, Any] = {
-                "host": self._host, "advertised_host": advertised, "environment": environment, "history": self._history,
-                "started_at": environment.clock.monotonic(), "numbers": count(1),
-            }  # fmt: skip
-            for index in range(self._name_server_count):
-                name_server = NameServer(name=f"name-server-{index}", port=self._port and self._port + index, **common)
-                self._name_servers.append(name_server)
-                await self._listen(name_server.name, name_server.start)
-            own = [name_server.local_address for name_server in self._name_servers]
-            for index, config in enumerate(self._configs, self._name_server_count):
-                port = config.port or (self._port and self._port + index)
-                name_servers = (*own, *config.namesrv)
-                broker = Broker(config=config, port=port, name_servers=name_servers, **common)
-                for name, queues in self._topics.items():
-                    broker.create_topic(TopicConfig(name, queues, queues))
-                self._brokers[broker.name] = broker
-                await self._listen(broker.name, broker.start)
+            await self._servers.open()
         except BaseException:
-            await self._close()
+            self._state = "closed"
+            _open.discard(self)
             raise
-        elsewhere = dict.fromkeys(address for config in self._configs for address in config.namesrv)
-        self._namesrv = ";".join([*(name_server.address for name_server in self._name_servers), *elsewhere])
-
-    async def _listen(self, name: str, start: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Start a server.
-
-        Raises:
-            StateError: it cannot listen.
-        """
-        try:
-            await start()
-        except OSError as error:
-            raise StateError(
-                f"{name} cannot listen: {error.strerror or error}.",
-                hint="Is another program using the port? Port 0 takes a free one.",
-            ) from error
 
     async def _close(self) -> None:
         if self._state == "closed":
             return
         self._state = "closed"
         _open.discard(self)
-        servers: list[Broker | NameServer] = [*self._brokers.values(), *self._name_servers]
-        try:
-            for broker in self._brokers.values():
-                broker.leave()
-            await asyncio.sleep(0)  # what was told is written at the end of the turn
-        finally:
-            connections = [connection for server in servers for connection in server.abort()]
-        for connection in connections:
-            await connection.wait_lost()
+        await self._servers.close()
 
     # --- who may call
 
@@ -254,7 +205,7 @@ class Cluster:
         self._check()
         return function(*args) if self._thread is None else self._thread.call(function, *args)
 
-    def _run_blocking(self, function: Callable[[], Coroutine[Any, Any, None]]) -> Awaitable[None]:
+    def _run_blocking(self, function: Callable[..., Coroutine[Any, Any, None]], *args: Any) -> Awaitable[None]:
         """Run a coroutine in the cluster's loop. Under a plain `with` it is done on return.
 
         Raises:
@@ -262,8 +213,8 @@ class Cluster:
         """
         self._check()
         if self._thread is None:
-            return function()
-        self._thread.run(function())
+            return function(*args)
+        self._thread.run(function(*args))
         return Done()
 
     # --- using it
@@ -277,7 +228,7 @@ class Cluster:
         """
         if self._state == "new":
             self._check()
-        return self._namesrv
+        return self._servers.namesrv
 
     @property
     def environment(self) -> Environment:
@@ -311,35 +262,10 @@ class Cluster:
         """
         check_topic(name, queues)
         check_count("Cluster.create_topic", "permission", permission, 0, 15)
-        self._run(self._create_topic, TopicConfig(name, queues, queues, int(permission)), brokers, propagate)
-
-    def _create_topic(self, config: TopicConfig, names: Sequence[str] | None, propagate: bool) -> None:
-        if isinstance(names, str):
-            raise ConfigError(f"Cluster: brokers must be a sequence of names, not the str {names!r}.")
-        for broker in list(self._brokers.values()) if names is None else [self._broker(name) for name in names]:
-            broker.create_topic(config)
-            if not propagate:
-                continue
-            registration = broker.registration((config.topic_name,))
-            for name_server in self._name_servers:
-                registry = name_server.registry
-                if registry.is_registered(registration.cluster_name, registration.broker_addr):
-                    registry.register(registration, None, self._environment.clock.monotonic())
-            broker.announce(config.topic_name)
-
-    def _withdraw(self, broker: Broker) -> None:
-        """Take a broker out of the tables of the cluster's own name servers."""
-        registration = broker.registration(())
-        for name_server in self._name_servers:
-            name_server.registry.unregister(
-                registration.cluster_name, registration.broker_name, registration.broker_addr
-            )
-
-    async def _register_all(self) -> None:
-        """Register all running brokers anew."""
-        for broker in self._brokers.values():
-            if broker.running:
-                await broker.register()
+        if brokers is not None:
+            check_brokers(brokers)
+        config = TopicConfig(name, queues, queues, int(permission))
+        self._run(self._servers.create_topic, config, brokers, propagate)
 
     def messages(self, topic: str, *, broker: str | None = None, queue: int | None = None) -> list[MessageExt]:
         """What is stored of a topic: by broker, queue and offset. Nothing of an unknown topic or queue.
@@ -350,14 +276,11 @@ class Cluster:
             queue: one queue only; None for all.
 
         Raises:
-            ConfigError: there is no such broker.
+            ConfigError: there is no such broker, or an argument cannot be.
             StateError: the cluster is not open.
         """
-        return self._run(self._messages, topic, broker, queue)
-
-    def _messages(self, topic: str, broker: str | None, queue: int | None) -> list[MessageExt]:
-        wanted = list(self._brokers.values()) if broker is None else [self._broker(broker)]
-        return [message for one in wanted for message in one.messages(topic, queue)]
+        check_queue("Cluster.messages", topic, queue)
+        return self._run(self._servers.messages, topic, broker, queue)
 
     def requests(self, *codes: int) -> list[Exchange]:
         """The requests that the servers got, with their answers, oldest first; as many as `history_max` allows.
@@ -369,10 +292,8 @@ class Cluster:
             ConfigError: a code is no number.
             StateError: the cluster is not open.
         """
-        for code in codes:
-            if isinstance(code, bool) or not isinstance(code, int):
-                raise ConfigError(f"Cluster.requests: codes are numbers, such as RequestCode.HEART_BEAT, not {code!r}.")
-        return self._run(self._history.exchanges, codes)
+        check_codes(codes)
+        return self._run(self._servers.history.exchanges, codes)
 
     def digest(self) -> str:
         """A hash over all requests and answers so far and when they came: equal in two runs that went alike.
@@ -380,7 +301,7 @@ class Cluster:
         Raises:
             StateError: the cluster is not open.
         """
-        return self._run(self._history.digest)
+        return self._run(self._servers.history.digest)
 
     def broker(self, name: str) -> BrokerHandle:
         """One broker.
@@ -389,14 +310,7 @@ class Cluster:
             ConfigError: there is no such broker.
             StateError: the cluster is not open.
         """
-        return BrokerHandle(self, self._run(self._broker, name))
-
-    def _broker(self, name: str) -> Broker:
-        broker = self._brokers.get(name)
-        if broker is None:
-            known = ", ".join(self._brokers) or "none"
-            raise ConfigError(f"Cluster: there is no broker {name!r}.", hint=f"Its brokers: {known}.")
-        return broker
+        return BrokerHandle(self, self._servers, self._run(self._servers.broker, name))
 
     def broker_addresses(self) -> dict[str, str]:
         """Name → `host:port` of each broker, as it registers it.
@@ -404,7 +318,7 @@ class Cluster:
         Raises:
             StateError: the cluster is not open.
         """
-        return self._run(lambda: {name: broker.address for name, broker in self._brokers.items()})
+        return self._run(lambda: {name: broker.address for name, broker in self._servers.brokers.items()})
 
     def name_server(self, index: int = 0) -> NameServerHandle:
         """One name server.
@@ -417,27 +331,35 @@ class Cluster:
             StateError: the cluster is not open.
         """
         self._check()
-        if isinstance(index, bool) or not isinstance(index, int) or not 0 <= index < len(self._name_servers):
-            count = len(self._name_servers)
-            raise ConfigError(f"Cluster: there is no name server {index!r}; there are {count}, from 0.")
-        return NameServerHandle(self, self._name_servers[index])
+        return NameServerHandle(self, self._servers, self._servers.name_server(index))
 
     # --- forks and the end of the process
 
     def _forget_after_fork(self) -> None:
         """Called in a child process: what it inherited is not its own."""
         self._forked = True
-        servers: list[Broker | NameServer] = [*self._name_servers, *self._brokers.values()]
-        for server in servers:
-            for descriptor in server.endpoint.descriptors():
-                try:
-                    os.close(descriptor)
-                except OSError:
-                    pass
+        for descriptor in self._servers.listening_descriptors():
+            try:
+                os.close(descriptor)
+            except OSError:
+                pass
 
     def _close_at_exit(self) -> None:
         """Called when the process ends."""
         self._close_thread()
+
+
+def _advertised(host: str, environment: Environment) -> str:
+    """What clients are told if the user does not say: the address itself, or this machine's for all of them."""
+    if host not in WILDCARDS:
+        return host
+    own = environment.identity().host
+    if (":" in own) != (":" in host):
+        raise ConfigError(
+            f"Cluster: no address of this machine is known that clients could use where servers listen on {host}.",
+            hint="Say with advertise which host clients are told.",
+        )
+    return own
 
 
 def _in_child() -> None:

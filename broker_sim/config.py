@@ -5,18 +5,19 @@ Source: `BrokerConfig.java`, `MessageStoreConfig.java` (5.3.3).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import ipaddress
+from collections.abc import Collection, Mapping, Sequence
 
 import msgspec
 
 from broker_sim.requests.names import is_system_topic, topic_name_problem
 from rocketmq_aio.codes import SerializeType
 from rocketmq_aio.errors import ConfigError
-from rocketmq_aio.net.pool import parse_address
+from rocketmq_aio.net.addresses import parse_address
 
 __all__ = [
-    "DEFAULT_QUEUES", "SERVERS_MAX", "BrokerConfig", "broker_configs", "check_count", "check_port", "check_topic",
-    "topic_queues",
+    "DEFAULT_QUEUES", "SERVERS_MAX", "BrokerConfig", "broker_configs", "check_brokers", "check_codes", "check_count",
+    "check_host", "check_port", "check_queue", "check_topic", "topic_queues",
 ]
 
 MiB = 1024 * 1024
@@ -36,6 +37,47 @@ def check_port(owner: str, value: object) -> None:
     """Raise a `ConfigError` unless `value` is a port, or 0 for a free one."""
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 65_535:
         raise ConfigError(f"{owner}: port must be 0, for a free one, or a port from 1 to 65535, not {value!r}.")
+
+
+def check_host(name: str, value: object) -> None:
+    """Raise a `ConfigError` unless `value` can be the cluster's `host` or `advertise`."""
+    words = f"Cluster: {name} must be a host name or an address without port"
+    if not isinstance(value, str) or not value.isprintable() or any(character in value for character in " /[]"):
+        raise ConfigError(f"{words}, not {value!r}.")
+    if not value:
+        raise ConfigError(f"{words}, not empty.", hint="To listen on all addresses give '0.0.0.0' or '::'.")
+    if ":" in value:
+        try:
+            ipaddress.IPv6Address(value)
+        except ValueError as error:
+            raise ConfigError(f"{words}, not {value!r}.", hint="With a colon it would be an IPv6 address.") from error
+
+
+def check_queue(owner: str, topic: object, queue: object) -> None:
+    """Raise a `ConfigError` unless these can be the name of a topic, and the number of a queue or None for all."""
+    if not isinstance(topic, str):
+        raise ConfigError(f"{owner}: topic must be a topic's name, a str, not {topic!r}.")
+    if queue is not None and (isinstance(queue, bool) or not isinstance(queue, int) or queue < 0):
+        raise ConfigError(f"{owner}: queue must be the number of a queue, from 0, not {queue!r}.")
+
+
+def check_codes(codes: Sequence[object]) -> None:
+    """Raise a `ConfigError` unless all are request codes."""
+    for code in codes:
+        if isinstance(code, bool) or not isinstance(code, int):
+            hint = "Unpack a sequence of codes: requests(*SEND)." if isinstance(code, Collection) else ""
+            raise ConfigError(
+                f"Cluster.requests: codes are numbers, such as RequestCode.HEART_BEAT, not {code!r}.", hint=hint
+            )
+
+
+def check_brokers(names: object) -> None:
+    """Raise a `ConfigError` unless it is a sequence of brokers' names. Whether there are such brokers is not known."""
+    if not isinstance(names, Sequence) or isinstance(names, str | bytes):
+        raise ConfigError(
+            f"Cluster.create_topic: brokers must be a sequence of names, or None for all, not {names!r}.",
+            hint="For example brokers=['broker-a'].",
+        )
 
 
 class BrokerConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,9 +113,10 @@ class BrokerConfig(msgspec.Struct, frozen=True, kw_only=True):
                 raise ConfigError(f"{me}: {field} is {value!r}. It must be a name as topics have: {problem}")
         check_port(me, self.port)
         check_count(me, "max_message_bytes", self.max_message_bytes, 1, 15 * MiB)
-        if self.serialize_type not in tuple(SerializeType):
+        if not isinstance(self.serialize_type, SerializeType):
             raise ConfigError(
-                f"{me}: serialize_type must be JSON or ROCKETMQ of SerializeType, not {self.serialize_type!r}."
+                f"{me}: serialize_type must be SerializeType.JSON or SerializeType.ROCKETMQ, "
+                f"not {self.serialize_type!r}."
             )
         addresses = self.namesrv.split(";") if isinstance(self.namesrv, str) else self.namesrv
         if not isinstance(addresses, Sequence) or not all(isinstance(address, str) for address in addresses):

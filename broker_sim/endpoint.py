@@ -25,7 +25,7 @@ from rocketmq_aio.errors import LocalProtocolError, TransportError
 from rocketmq_aio.net.connection import Connection
 from rocketmq_aio.wire.incoming import Reply, Request, decode_request
 
-__all__ = ["Endpoint", "Session", "join"]
+__all__ = ["Endpoint", "Session"]
 
 logger = logging.getLogger("broker_sim")
 
@@ -33,11 +33,6 @@ IDLE_MAX = 120.0
 #: Seconds between two looks for idle connections, at most and at least.
 IDLE_SCAN_MAX = 10.0
 IDLE_SCAN_MIN = 1.0
-
-
-def join(host: str, port: int) -> str:
-    """`host:port`, with an IPv6 address in brackets."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 class Session(Context[Any]):
@@ -142,6 +137,7 @@ class Endpoint:
         self._accepting = False
         self._listener: Listener | None = None
         self._connections: dict[Connection, None] = {}
+        self._closing: list[Connection] = []
         self._idle_timer: asyncio.TimerHandle | None = None
 
     @property
@@ -211,12 +207,8 @@ class Endpoint:
             delay, self._close_idle, context=housekeeping_context()
         )
 
-    def abort(self) -> list[Connection]:
-        """Stop listening and close all connections, at once.
-
-        Returns:
-            The connections; whoever wants to be sure that their sockets are gone awaits their `wait_lost`.
-        """
+    def abort(self) -> None:
+        """Stop listening and close all connections, at once."""
         self._accepting = False
         if self._listener is not None:
             self._listener.close()
@@ -224,10 +216,15 @@ class Endpoint:
         if self._idle_timer is not None:
             self._idle_timer.cancel()
             self._idle_timer = None
-        connections = list(self._connections)
-        for connection in connections:
+        self._closing += self._connections
+        for connection in self._closing:
             connection.abort()
-        return connections
+
+    async def wait_closed(self) -> None:
+        """Wait, after `abort`, until the sockets of all connections are gone."""
+        for connection in self._closing:
+            await connection.wait_lost()
+        self._closing = []
 
     def descriptors(self) -> list[int]:
         """The listening descriptors of the process, for a child that inherited them by a fork."""

@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections.abc import Awaitable, Generator
 from typing import TYPE_CHECKING
 
+from broker_sim.config import check_queue
 from rocketmq_aio.message import MessageExt
 
 if TYPE_CHECKING:
     from broker_sim.broker import Broker
     from broker_sim.cluster import Cluster
     from broker_sim.name_server import NameServer
+    from broker_sim.servers import Servers
 
 __all__ = ["BrokerHandle", "Done", "NameServerHandle", "ServerHandle", "StoreView"]
 
@@ -47,10 +49,12 @@ class StoreView:
             topic: the topic's name.
             queue: one queue only; None for all.
         """
+        check_queue("BrokerHandle.store.messages", topic, queue)
         return self._cluster._run(self._broker.messages, topic, queue)
 
     def max_offset(self, topic: str, queue: int) -> int:
         """The offset that the next message of the queue gets, which is how many it had; 0 for an unknown queue."""
+        check_queue("BrokerHandle.store.max_offset", topic, queue)
         return self._cluster._run(self._broker.state.store.max_offset, topic, queue)
 
     @property
@@ -92,8 +96,9 @@ class BrokerHandle(ServerHandle):
         store: what it has stored; readable also while it is stopped.
     """
 
-    def __init__(self, cluster: Cluster, broker: Broker) -> None:
+    def __init__(self, cluster: Cluster, servers: Servers, broker: Broker) -> None:
         super().__init__(cluster, broker)
+        self._servers = servers
         self._broker = broker
         self.store = StoreView(cluster, broker)
 
@@ -105,33 +110,27 @@ class BrokerHandle(ServerHandle):
         Raises:
             StateError: the cluster is not open.
         """
-        return self._cluster._run_blocking(self._stop)
-
-    async def _stop(self) -> None:
-        if self._broker.running:
-            self._cluster._withdraw(self._broker)
-            await self._broker.stop()
+        return self._cluster._run_blocking(self._servers.stop_broker, self._broker)
 
     def start(self) -> Awaitable[None]:
         """Start it again, on the same port; it is registered when this is done. Starting what runs does nothing.
 
+        Name servers elsewhere (`BrokerConfig.namesrv`) that are silent are waited for three seconds. Who is cancelled
+        here leaves it stopped.
         To be awaited; under a plain `with` it is done when it returns.
 
         Raises:
             StateError: the cluster is not open, or the port has been taken meanwhile.
         """
-        return self._cluster._run_blocking(self._start)
-
-    async def _start(self) -> None:
-        if not self._broker.running:
-            await self._cluster._listen(self._broker.name, self._broker.start)
+        return self._cluster._run_blocking(self._servers.start_broker, self._broker)
 
 
 class NameServerHandle(ServerHandle):
     """One name server of a cluster."""
 
-    def __init__(self, cluster: Cluster, name_server: NameServer) -> None:
+    def __init__(self, cluster: Cluster, servers: Servers, name_server: NameServer) -> None:
         super().__init__(cluster, name_server)
+        self._servers = servers
         self._name_server = name_server
 
     def stop(self) -> Awaitable[None]:
@@ -142,11 +141,7 @@ class NameServerHandle(ServerHandle):
         Raises:
             StateError: the cluster is not open.
         """
-        return self._cluster._run_blocking(self._stop)
-
-    async def _stop(self) -> None:
-        for connection in self._name_server.abort():
-            await connection.wait_lost()
+        return self._cluster._run_blocking(self._servers.stop_name_server, self._name_server)
 
     def start(self) -> Awaitable[None]:
         """Start it again, on the same port.
@@ -157,9 +152,4 @@ class NameServerHandle(ServerHandle):
         Raises:
             StateError: the cluster is not open, or the port has been taken meanwhile.
         """
-        return self._cluster._run_blocking(self._start)
-
-    async def _start(self) -> None:
-        if not self._name_server.running:
-            await self._cluster._listen(self._name_server.name, self._name_server.start)
-            await self._cluster._register_all()
+        return self._cluster._run_blocking(self._servers.start_name_server, self._name_server)

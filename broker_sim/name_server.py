@@ -9,12 +9,13 @@ import asyncio
 import logging
 from collections.abc import Iterator
 
-from broker_sim.endpoint import Endpoint, join
+from broker_sim.endpoint import Endpoint
 from broker_sim.history import History
 from broker_sim.requests.answer import ReplyForm
 from broker_sim.requests.dispatch import NAME_SERVER_HANDLERS
 from broker_sim.requests.registry import Registry
 from rocketmq_aio.environment import Environment, housekeeping_context
+from rocketmq_aio.net.addresses import join_address
 from rocketmq_aio.net.connection import Connection
 
 __all__ = ["NameServer"]
@@ -69,12 +70,12 @@ class NameServer:
     @property
     def address(self) -> str:
         """`host:port` for clients."""
-        return join(self._advertised_host, self._port)
+        return join_address(self._advertised_host, self._port)
 
     @property
     def local_address(self) -> str:
         """`host:port` for the brokers beside it, which may not reach what clients are told."""
-        return join({"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}.get(self._host, self._host), self._port)
+        return join_address({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self._host, self._host), self._port)
 
     @property
     def running(self) -> bool:
@@ -91,12 +92,16 @@ class NameServer:
         self._port = await self.endpoint.listen(self._host, self._port)
         self._scan_later()
 
-    def abort(self) -> list[Connection]:
-        """Stop at once; the connections that were closed are returned."""
+    def abort(self) -> None:
+        """Stop at once."""
         if self._scan_timer is not None:
             self._scan_timer.cancel()
             self._scan_timer = None
-        return self.endpoint.abort()
+        self.endpoint.abort()
+
+    async def wait_closed(self) -> None:
+        """Wait, after `abort`, until no socket is left."""
+        await self.endpoint.wait_closed()
 
     def _lost(self, connection: Connection) -> None:
         self.registry.connection_lost(connection)

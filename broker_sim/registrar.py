@@ -10,21 +10,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from zlib import crc32
 
 from broker_sim.requests.registry import Registration
 from rocketmq_aio.codes import LanguageCode, RequestCode, ResponseCode, code_name
 from rocketmq_aio.environment import Environment, housekeeping_context
 from rocketmq_aio.errors import ConnectError, RocketMQError, broker_error
+from rocketmq_aio.net.addresses import parse_address
 from rocketmq_aio.net.connection import Connection
-from rocketmq_aio.net.pool import parse_address
 from rocketmq_aio.wire.bodies import RegisterBrokerBody, TopicConfigAndMappingSerializeWrapper, encode_json
 from rocketmq_aio.wire.frame import RemotingCommand
 from rocketmq_aio.wire.headers import RegisterBrokerRequestHeader, UnRegisterBrokerRequestHeader, encode_fields
 from rocketmq_aio.wire.incoming import Reply, decode_reply
 
-__all__ = ["Registrar", "register_command", "unregister_command"]
+__all__ = ["Registrar", "register_command", "unregister_command", "wait_tried"]
 
 logger = logging.getLogger("broker_sim")
 
@@ -32,6 +32,8 @@ FIRST_AGAIN = 10.0
 REGISTER_INTERVAL = 30.0
 CONNECT_TIMEOUT = 3.0
 REPLY_TIMEOUT = 24.0
+#: Seconds that a cluster which opens waits for name servers that are not its own.
+ELSEWHERE_PATIENCE = 3.0
 DEFAULT_PORT = 9876
 
 
@@ -67,6 +69,10 @@ class Registrar:
         describe: what the broker says of itself: of all topics (None), or of these.
         environment: clock and network.
         name: the broker's, for logs.
+        elsewhere: the name server belongs to somebody else, and may be silent.
+
+    Attributes:
+        tried: set when the first attempt since `start` is over, or will not be made.
     """
 
     def __init__(
@@ -76,32 +82,44 @@ class Registrar:
         describe: Callable[[tuple[str, ...] | None], Registration],
         environment: Environment,
         name: str,
+        elsewhere: bool,
     ) -> None:
         self.address = address
+        self.name = name
+        self.elsewhere = elsewhere
+        self.tried = asyncio.Event()
         self._describe = describe
         self._environment = environment
-        self._name = name
         self._connection: Connection | None = None
-        self._connecting = asyncio.Lock()
         self._keeper: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Register again and again from now on."""
+        """Register now, over a new connection, and again and again from then on."""
+        self.abort()  # a name server that was started anew may not have been seen to close the old one
+        # Each keeper has its own event: one that ends late must not speak for the next.
+        self.tried = asyncio.Event()
         self._keeper = asyncio.get_running_loop().create_task(
-            self._keep(), name=f"{self._name} registers with {self.address}", context=housekeeping_context()
+            self._keep(self.tried), name=f"{self.name} registers with {self.address}", context=housekeeping_context()
         )
 
-    async def _keep(self) -> None:
+    def _stop_keeping(self) -> None:
+        if self._keeper is not None:
+            self._keeper.cancel()
+        self.tried.set()  # a task that is cancelled before its first step sets nothing
+
+    async def _keep(self, tried: asyncio.Event) -> None:
         delay = FIRST_AGAIN
         while True:
+            try:
+                await self._register()
+            except RocketMQError as error:
+                logger.warning("%s is not registered, and tries again in %g s: %s", self.name, delay, error)
+            finally:
+                tried.set()
             await asyncio.sleep(delay)
             delay = REGISTER_INTERVAL
-            try:
-                await self.register()
-            except RocketMQError as error:
-                logger.warning("%s is not registered: %s", self._name, error)
 
-    async def register(self) -> None:
+    async def _register(self) -> None:
         """Register all topics and wait for the answer.
 
         Raises:
@@ -119,49 +137,71 @@ class Registrar:
             )  # fmt: skip
 
     async def _connect(self) -> Connection:
-        async with self._connecting:
-            if self._connection is not None and not self._connection.closed:
-                return self._connection
-            connection = Connection(
-                name=f"name server at {self.address}",
-                address=self.address,
-                monotonic=self._environment.clock.monotonic,
-                decode=decode_reply,
-            )
-            host, port = parse_address(self.address, DEFAULT_PORT)
-            try:
-                async with asyncio.timeout(CONNECT_TIMEOUT):
-                    await self._environment.network.connect(lambda: connection, host, port)
-            except (OSError, UnicodeError) as error:
-                why = str(error) or type(error).__name__
-                raise ConnectError(
-                    f"{self._name} cannot reach the name server at {self.address}: {why}.", address=self.address
-                ) from error
-            self._connection = connection
-            return connection
+        if self._connection is not None and not self._connection.closed:
+            return self._connection
+        connection = Connection(
+            name=f"name server at {self.address}",
+            address=self.address,
+            monotonic=self._environment.clock.monotonic,
+            decode=decode_reply,
+        )
+        host, port = parse_address(self.address, DEFAULT_PORT)
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT):
+                await self._environment.network.connect(lambda: connection, host, port)
+        except (OSError, UnicodeError) as error:
+            why = str(error) or type(error).__name__
+            raise ConnectError(
+                f"{self.name} cannot reach the name server at {self.address}: {why}.", address=self.address
+            ) from error
+        self._connection = connection
+        return connection
 
     def announce(self, topics: tuple[str, ...]) -> None:
         """Tell of topics that were created or changed, without waiting. Not connected: the next registration tells."""
         if self._connection is not None and not self._connection.closed:
             due = self._environment.clock.monotonic() + REPLY_TIMEOUT
-            self._connection.submit(register_command(self._describe(topics)), due, _Logged(self._name))
+            self._connection.submit(register_command(self._describe(topics)), due, _Logged(self.name))
 
-    def unregister(self) -> None:
-        """Tell that the broker leaves. It is written at the end of this turn of the loop."""
+    def leave(self) -> None:
+        """Register no more, and tell that the broker leaves. It is written at the end of this turn of the loop."""
+        self._stop_keeping()
         if self._connection is not None and not self._connection.closed:
             due = self._environment.clock.monotonic() + REPLY_TIMEOUT
-            self._connection.submit(unregister_command(self._describe(())), due, _Logged(self._name))
+            self._connection.submit(unregister_command(self._describe(())), due, _Logged(self.name))
 
-    def abort(self) -> list[Connection]:
-        """Stop registering and close the connection, at once; it is returned."""
+    def abort(self) -> None:
+        """Register no more and close the connection, at once."""
+        self._stop_keeping()
+        if self._connection is not None:
+            self._connection.abort()
+
+    async def wait_closed(self) -> None:
+        """Wait, after `abort`, until no task and no socket is left."""
         if self._keeper is not None:
-            self._keeper.cancel()
-            self._keeper = None
-        connection, self._connection = self._connection, None
-        if connection is None:
-            return []
-        connection.abort()
-        return [connection]
+            await asyncio.wait([self._keeper])
+        if self._connection is not None:
+            await self._connection.wait_lost()
+
+
+async def wait_tried(registrars: Iterable[Registrar]) -> None:
+    """Wait until all have tried to register; for those with name servers elsewhere, three seconds together at most."""
+    elsewhere = []
+    for registrar in registrars:
+        if registrar.elsewhere:
+            elsewhere.append(registrar)
+        else:
+            await registrar.tried.wait()
+    try:
+        async with asyncio.timeout(ELSEWHERE_PATIENCE if elsewhere else None):
+            for registrar in elsewhere:
+                await registrar.tried.wait()
+    except TimeoutError:
+        for registrar in elsewhere:
+            if not registrar.tried.is_set():
+                logger.warning(
+                    "%s is not registered: the name server at %s is silent so far.", registrar.name, registrar.address
+                )
 
 
 class _Logged:

@@ -17,7 +17,7 @@ import sys
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import Any, Never, TypeVar
 
 from broker_sim.cluster import Cluster
 from broker_sim.worlds.runner import run_virtual
@@ -35,7 +35,7 @@ class Simulate:
     """The type of `simulate`, which is a decorator for tests, and has `run` for scripts."""
 
     def __call__(
-        self, *, seed: int = 0, hang_after: float = HANG_AFTER, **cluster_options: Any
+        self, *misplaced: Never, seed: int = 0, hang_after: float = HANG_AFTER, **cluster_options: Any
     ) -> Callable[[Callable[..., Awaitable[T]]], Callable[..., T]]:
         """Make a plain function of a coroutine function that takes a `cluster`.
 
@@ -48,8 +48,14 @@ class Simulate:
 
         Returns:
             The decorator. It raises `TypeError` for what is no coroutine function with a parameter `cluster`.
+
+        Raises:
+            TypeError: an argument is of the wrong type, or has no name: `@simulate` without parentheses.
+            ValueError: `hang_after` is not more than 0.
         """
-        _check_options(cluster_options)
+        if misplaced:
+            raise TypeError("simulate takes arguments by name only; without any, write @simulate()")
+        _check_options(seed, hang_after, cluster_options)
 
         def decorate(test: Callable[..., Awaitable[T]]) -> Callable[..., T]:
             signature = inspect.signature(test)
@@ -97,17 +103,32 @@ class Simulate:
         Raises:
             DeadlockError: The program hangs. The text shows where each task stands.
             RuntimeError: A loop is running in this thread.
+            TypeError: `main` is no coroutine function, or another argument is of the wrong type.
+            ValueError: `hang_after` is not more than 0.
         """
-        _check_options(cluster_options)
+        _check_options(seed, hang_after, cluster_options)
+        if not callable(main):
+            if inspect.iscoroutine(main):
+                main.close()
+            raise TypeError(f"simulate.run: give it the function, as in simulate.run(main), not {main!r}")
 
         async def body(environment: Environment) -> T:
             async with Cluster(environment=environment, **cluster_options) as cluster:
-                return await main(cluster)
+                awaitable = main(cluster)
+                if not inspect.isawaitable(awaitable):
+                    raise TypeError(f"simulate.run: {main!r} is not a coroutine function; it returned {awaitable!r}")
+                return await awaitable
 
         return run_virtual(body, seed=seed, hang_after=hang_after)
 
 
-def _check_options(cluster_options: dict[str, Any]) -> None:
+def _check_options(seed: object, hang_after: object, cluster_options: dict[str, Any]) -> None:
+    if isinstance(seed, bool) or not isinstance(seed, int):
+        raise TypeError(f"simulate: seed must be an int, not {seed!r}")
+    if isinstance(hang_after, bool) or not isinstance(hang_after, int | float):
+        raise TypeError(f"simulate: hang_after must be a number of seconds, not {hang_after!r}")
+    if not hang_after > 0:
+        raise ValueError(f"simulate: hang_after must be more than 0 seconds, not {hang_after!r}")
     if "environment" in cluster_options:
         raise TypeError("simulate makes the environment; for another one use Cluster(environment=…)")
 
@@ -121,8 +142,8 @@ run = simulate.run
 class _CallableModule(ModuleType):
     """The package's attribute `simulate` is this module as soon as somebody imports it. So the module does the same."""
 
-    def __call__(self, **options: Any) -> Callable[[Callable[..., Awaitable[T]]], Callable[..., T]]:
-        return simulate(**options)
+    def __call__(self, *misplaced: Never, **options: Any) -> Callable[[Callable[..., Awaitable[T]]], Callable[..., T]]:
+        return simulate(*misplaced, **options)
 
 
 sys.modules[__name__].__class__ = _CallableModule

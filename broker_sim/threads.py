@@ -26,19 +26,35 @@ class LoopThread:
 
     Args:
         name: the thread's name.
+
+    Raises:
+        StateError: there can be no thread, or no loop in it.
     """
 
     def __init__(self, name: str) -> None:
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._stopping: asyncio.Event | None = None
+        try:
+            # Here, not in the thread: whoever asks for the thread is told at once why there is none.
+            self._loop = asyncio.new_event_loop()
+        except OSError as error:
+            raise StateError(
+                f"The cluster's thread cannot have an event loop: {error}.",
+                hint="It needs a few file descriptors, and so do the servers: see `ulimit -n`.",
+            ) from error
+        self._stopping = asyncio.Event()
         self._ready = threading.Event()
-        self._thread = threading.Thread(target=asyncio.run, args=(self._serve(),), name=name, daemon=True)
-        self._thread.start()
+        self._thread = threading.Thread(target=self._main, name=name, daemon=True)
+        try:
+            self._thread.start()
+        except RuntimeError as error:
+            self._loop.close()
+            raise StateError(f"The cluster's thread cannot start: {error}.") from error
         self._ready.wait()
 
+    def _main(self) -> None:
+        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+            runner.run(self._serve())
+
     async def _serve(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._stopping = asyncio.Event()
         self._ready.set()
         await self._stopping.wait()
 
@@ -73,7 +89,7 @@ class LoopThread:
             StateError: it did not end in time; or the caller is in the thread itself, which would wait for itself.
             ClosedError: the thread has ended.
         """
-        if self.is_current or self._loop is None:
+        if self.is_current:
             coroutine.close()
             raise StateError("This would wait for its own thread.", hint="Call it from another thread.")
         try:
@@ -94,7 +110,7 @@ class LoopThread:
 
     def close(self) -> None:
         """End the loop and the thread. Idempotent."""
-        if self._loop is not None and self._stopping is not None and self._thread.is_alive():
+        if self._thread.is_alive():
             try:
                 self._loop.call_soon_threadsafe(self._stopping.set)
             except RuntimeError:  # it has ended by itself

@@ -153,8 +153,15 @@ class TcpNetwork:
     async def listen(self, factory: Callable[[], asyncio.Protocol], host: str, port: int) -> Listener:
         """Listen on `host`:`port`."""
         # With asyncio's default of 100, a thousand clients that connect at once wait a second each for a dropped SYN.
-        server = await asyncio.get_running_loop().create_server(factory, host, port, backlog=4096)
-        return TcpListener(server)
+        server = await asyncio.get_running_loop().create_server(
+            factory, host, port, backlog=4096, start_serving=False
+        )
+        try:  # cancelled here, it would otherwise leave a socket that nobody can close
+            await server.start_serving()
+            return TcpListener(server)
+        except BaseException:
+            server.close()
+            raise
 
 
 def _system_entropy(_name: str) -> random.Random:

@@ -55,7 +55,6 @@ class Service:
         self.loop: asyncio.AbstractEventLoop | None = None
         self.forked = False
         self.crash: BaseException | None = None
-        self.errors_survived = 0
         self.on_crash: Callable[[], object] | None = None
         self._thread = 0
         self._tasks: dict[str, asyncio.Task[Any]] = {}
@@ -173,7 +172,7 @@ class Service:
     def every(self, name: str, interval: float, step: Callable[[], Awaitable[None]], *, first: float) -> None:
         """Call `step` every `interval` seconds in a background task, the first time after `first` seconds.
 
-        A `RocketMQError` of one round is logged, counted and outlived; anything else is a bug and fails the service.
+        A `RocketMQError` of one round is logged and outlived; anything else is a bug and fails the service.
         """
         self.spawn(name, self._repeat(name, interval, step, first), repeats=True)
 
@@ -183,7 +182,6 @@ class Service:
             try:
                 await step()
             except RocketMQError as error:
-                self.errors_survived += 1
                 logger.warning("%s: %s failed, again in %g s: %s", self.name, name, interval, error)
             await asyncio.sleep(interval)
 

@@ -17,8 +17,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Callable, Coroutine, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping, Sequence
 
 from rocketmq_aio.codes import RequestCode, ResponseCode, code_name
 from rocketmq_aio.environment import Environment
@@ -32,8 +31,9 @@ from rocketmq_aio.errors import (
     StateError,
     quote_remote,
 )
-from rocketmq_aio.net.pool import Pool, parse_address
-from rocketmq_aio.net.shared import wait_shared
+from rocketmq_aio.net.addresses import NAME_SERVER_PORT, join_address, parse_address
+from rocketmq_aio.net.pool import Pool
+from rocketmq_aio.net.shared import Spawn, wait_shared
 from rocketmq_aio.routes import TopicRoute, topic_route
 from rocketmq_aio.wire.bodies import TopicRouteData, decode_json
 from rocketmq_aio.wire.frame import RemotingCommand
@@ -44,7 +44,6 @@ __all__ = ["NameServers", "RouteTable", "parse_namesrv"]
 
 logger = logging.getLogger("rocketmq_aio")
 
-DEFAULT_PORT = 9876
 #: A topic that most clusters have, because brokers create missing topics after its example.
 PING_TOPIC = "TBW102"
 #: Seconds that one look-up may take (Java: `mqClientApiTimeout`, 3,000 ms). A little less than a send has by default,
@@ -78,8 +77,7 @@ def parse_namesrv(namesrv: str | Sequence[str] | None) -> tuple[str, ...]:
         raise ConfigError(f"No name server: {where}.", hint="Give namesrv='host:9876', or set NAMESRV_ADDR.")
     addresses: dict[str, None] = {}  # in order, each once
     for text in texts:
-        host, port = parse_address(text, DEFAULT_PORT)
-        addresses[f"[{host}]:{port}" if ":" in host else f"{host}:{port}"] = None
+        addresses[join_address(*parse_address(text, NAME_SERVER_PORT))] = None
     return tuple(addresses)
 
 
@@ -179,13 +177,6 @@ def _unavailable(what: str, topic: str, answers: Mapping[str, str]) -> NameServe
     return NameServersUnavailableError(f"{what} {listing}.", topic=topic, answers=answers, hint=hint)
 
 
-class Spawn(Protocol):
-    """Runs a coroutine as a task that somebody owns."""
-
-    def __call__(self, name: str, coroutine: Coroutine[Any, Any, TopicRoute], /) -> asyncio.Task[TopicRoute]:
-        """Start it."""
-
-
 class RouteTable:
     """Topic → route, with one request for all who miss it.
 
@@ -199,7 +190,7 @@ class RouteTable:
     def __init__(
         self,
         name_servers: NameServers,
-        spawn: Spawn,
+        spawn: Spawn[TopicRoute],
         environment: Environment,
         on_change: Callable[[TopicRoute], None],
     ) -> None:

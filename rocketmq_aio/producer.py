@@ -68,8 +68,8 @@ class Producer(SendPath):
         environment: the outside world; None for the real one. A simulated cluster has one to give.
 
     Raises:
-        ConfigError: an argument is out of range or there is no name server; the text says which.
-        TypeError: an argument has the wrong type.
+        ConfigError: an argument cannot be used, or there is no name server; the text says which.
+        MessageError: one of `topics` is no topic's name.
 
     Making a producer has no side effects and needs no running loop. It belongs to the loop in which `start` is called.
     """

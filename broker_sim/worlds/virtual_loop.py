@@ -7,8 +7,8 @@ signals and subprocesses are refused.
 
 *A hang.* Somebody who repeats by himself (a heartbeat, a scan) keeps the clock going for ever, so the loop tells his
 work by the context variable `housekeeping` from the program's own, the foreground. When for `hang_after` seconds
-nothing of the foreground was scheduled, and no timer of the foreground is left, whatever the program waits for cannot
-come.
+nothing of the foreground was scheduled, and no timer of the foreground is left that will ever run, whatever the program
+waits for cannot come.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from typing import Any, NoReturn, TypeVarTuple
 
 from broker_sim.worlds.hang import Birth, DeadlockError, callback_name, most_frequent, task_report
 from rocketmq_aio.environment import housekeeping
+from rocketmq_aio.errors import StateError
 
 __all__ = ["HANG_AFTER", "TURNS_MAX", "VirtualLoop"]
 
@@ -147,7 +148,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
     ) -> asyncio.Handle:
         """`call_soon`. From another thread it is refused, for virtual time does not wait for threads."""
         if threading.get_ident() != self._thread:
-            _refuse("a callback from another thread")
+            _refuse("a callback from another thread", _INSTEAD_OF_THREADS)
         return self.call_soon(callback, *args, context=context)
 
     def create_task(self, coro: Any, **options: Any) -> asyncio.Task[Any]:
@@ -257,7 +258,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         if self._now - self._foreground_at < self.hang_after:
             return
         for timer in self._scheduled:
-            if isinstance(timer, _Timer) and timer.foreground and not timer.cancelled():
+            if isinstance(timer, _Timer) and timer.foreground and timer.when() < math.inf and not timer.cancelled():
                 # Hope. No need to look again at every tick of the housekeeping.
                 self._foreground_at = self._now
                 return
@@ -278,29 +279,42 @@ class VirtualLoop(asyncio.BaseEventLoop):
         """There are no events but callbacks and timers."""
 
 
-def _refuse(what: str) -> NoReturn:
-    raise RuntimeError(
-        f"{what}: not in virtual time, which does not wait for the operating system or other threads. "
-        "Connect and listen through the environment's network, or run this program in real time"
-    )
+def _refuse(what: str, instead: str) -> NoReturn:
+    raise StateError(f"{what}: not in virtual time.", hint=instead)
 
 
-def _refusal(name: str) -> Callable[..., NoReturn]:
+def _refusal(name: str, instead: str) -> Callable[..., NoReturn]:
     def method(_loop: VirtualLoop, *_args: Any, **_options: Any) -> NoReturn:
-        _refuse(f"loop.{name}")
+        _refuse(name, instead)
 
     method.__name__ = name
     method.__doc__ = "Refused in virtual time."
     return method
 
 
-_REFUSED = (
-    *("run_in_executor", "set_default_executor", "getaddrinfo", "getnameinfo"),
-    *("create_connection", "create_server", "create_unix_connection", "create_unix_server", "create_datagram_endpoint"),
-    *("connect_accepted_socket", "start_tls", "sendfile", "sock_recv", "sock_recv_into", "sock_recvfrom"),
-    *("sock_recvfrom_into", "sock_sendall", "sock_sendto", "sock_sendfile", "sock_connect", "sock_accept"),
-    *("add_reader", "remove_reader", "add_writer", "remove_writer", "add_signal_handler", "remove_signal_handler"),
-    *("subprocess_exec", "subprocess_shell", "connect_read_pipe", "connect_write_pipe"),
+_INSTEAD_OF_SOCKETS = (
+    "There are no sockets. Give the client the cluster's world: Producer(..., environment=cluster.environment). "
+    "Other code connects and listens through environment.network."
 )
-for _name in _REFUSED:
-    setattr(VirtualLoop, _name, _refusal(_name))
+_INSTEAD_OF_THREADS = (
+    "Nobody waits for other threads. Call the function directly, or run this program in real time: "
+    "`async with Cluster(...)` without simulate."
+)
+_INSTEAD_OF_SYSTEM = (
+    "There is no operating system. Run this program in real time: `async with Cluster(...)` without simulate."
+)
+_REFUSED = {
+    _INSTEAD_OF_SOCKETS: (
+        "create_connection create_server create_unix_connection create_unix_server create_datagram_endpoint "
+        "connect_accepted_socket start_tls sendfile sock_recv sock_recv_into sock_recvfrom sock_recvfrom_into "
+        "sock_sendall sock_sendto sock_sendfile sock_connect sock_accept getaddrinfo getnameinfo"
+    ),
+    _INSTEAD_OF_THREADS: "run_in_executor set_default_executor",
+    _INSTEAD_OF_SYSTEM: (
+        "add_reader remove_reader add_writer remove_writer add_signal_handler remove_signal_handler "
+        "subprocess_exec subprocess_shell connect_read_pipe connect_write_pipe"
+    ),
+}
+for _instead, _names in _REFUSED.items():
+    for _name in _names.split():
+        setattr(VirtualLoop, _name, _refusal(_name, _instead))

@@ -15,27 +15,20 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Coroutine, Mapping
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping
 
 from rocketmq_aio.codes import FLAG_ONEWAY, FLAG_RESPONSE, LanguageCode, ResponseCode
 from rocketmq_aio.environment import Environment
-from rocketmq_aio.errors import ConfigError, ConnectError, ConnectionLostError, TransportError
+from rocketmq_aio.errors import ConnectError, ConnectionLostError, TransportError
+from rocketmq_aio.net.addresses import parse_address
 from rocketmq_aio.net.connection import Connection
-from rocketmq_aio.net.shared import wait_shared
+from rocketmq_aio.net.shared import Spawn, wait_shared
 from rocketmq_aio.wire.frame import RemotingCommand
 from rocketmq_aio.wire.incoming import Reply, Request, decode_reply
 
-__all__ = ["Pool", "parse_address"]
+__all__ = ["Pool", "refuse_request"]
 
 logger = logging.getLogger("rocketmq_aio")
-
-
-class Spawn(Protocol):
-    """Runs a coroutine as a task that somebody owns."""
-
-    def __call__(self, name: str, coroutine: Coroutine[Any, Any, Connection], /) -> asyncio.Task[Connection]:
-        """Start it."""
 
 
 class Failure:
@@ -69,7 +62,7 @@ class Pool:
         self,
         *,
         environment: Environment,
-        spawn: Spawn,
+        spawn: Spawn[Connection],
         connect_timeout: float,
         reconnect_backoff: tuple[float, float],
         address_map: Mapping[str, str] | Callable[[str], str] | None,
@@ -227,32 +220,3 @@ def refuse_request(connection: Connection, incoming: Reply | Request) -> None:
             remark=f" request type {incoming.code} not supported",
         ).encode()
     )
-
-
-def parse_address(text: str, default_port: int | None = None) -> tuple[str, int]:
-    """`host:port` → (host, port). An IPv6 address stands in brackets.
-
-    Args:
-        text: the address.
-        default_port: the port when there is none; None refuses such an address.
-
-    Raises:
-        ConfigError: it is no address; the text says what is wrong.
-    """
-    rest = text.strip()
-    if rest.startswith("["):
-        host, bracket, port = rest[1:].partition("]")
-        valid = bracket and (port == "" or port.startswith(":"))
-        port = port[1:]
-    else:
-        host, colon, port = rest.rpartition(":")
-        if not colon:
-            host, port = rest, ""
-        valid = ":" not in host
-    if not valid or not host or "/" in host or " " in host or not host.isprintable():
-        raise ConfigError(f"{text!r} is not an address.", hint="It looks like 'host:9876' or '[::1]:9876'.")
-    if port == "" and default_port is not None:
-        return host, default_port
-    if not (port.isascii() and port.isdigit() and len(port) < 6 and 0 < int(port) <= 65_535):
-        raise ConfigError(f"{text!r} has no port from 1 to 65535.", hint="It looks like 'host:9876' or '[::1]:9876'.")
-    return host, int(port)

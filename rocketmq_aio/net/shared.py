@@ -1,15 +1,23 @@
-"""Waiting for work that others wait for too."""
+"""Work that is done once for all who want it: starting it, and waiting for it."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import TypeVar
+from collections.abc import Coroutine
+from typing import Any, Protocol, TypeVar
 
 from rocketmq_aio.errors import ClosedError, RocketMQError
 
-__all__ = ["wait_shared"]
+__all__ = ["Spawn", "wait_shared"]
 
 T = TypeVar("T")
+
+
+class Spawn(Protocol[T]):
+    """Runs a coroutine as a task that somebody owns: `Service.spawn`, as those below it see it."""
+
+    def __call__(self, name: str, coroutine: Coroutine[Any, Any, T], /) -> asyncio.Task[T]:
+        """Start it."""
 
 
 async def wait_shared(task: asyncio.Task[T], what: str) -> T:

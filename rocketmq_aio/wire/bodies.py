@@ -16,13 +16,14 @@ from __future__ import annotations
 import re
 import struct
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar, cast
 
 import msgspec
 from msgspec import field
 
 from rocketmq_aio.errors import LocalProtocolError
+from rocketmq_aio.wire.dialect import DIALECT_BYTES_MAX, read_dialect
 from rocketmq_aio.wire.headers import Int, Long
 
 __all__ = [
@@ -34,9 +35,6 @@ __all__ = [
 
 T = TypeVar("T")
 
-_DEPTH_MAX = 64
-_DIALECT_BYTES_MAX = 4 * 2**20
-_REFERENCED_BYTES_MAX = 16 * 2**20
 _INFLATED_BYTES_MAX = 64 * 2**20
 _V5_0_0 = 413
 
@@ -216,11 +214,11 @@ def decode_json(cls: type[T], body: bytes) -> T:
             return cast(T, decode(body))
         except (ValueError, RecursionError) as error:
             failed = error
-    if len(body) > _DIALECT_BYTES_MAX:
+    if len(body) > DIALECT_BYTES_MAX:
         reason = "it is too large for the dialect" if failed is None else _reason(failed)
         raise LocalProtocolError(f"A body of {len(body)} bytes cannot be read: {reason}.") from failed
     try:
-        return msgspec.convert(_Dialect(body.decode()).value(), cls, strict=False, str_keys=True)
+        return msgspec.convert(read_dialect(body.decode()), cls, strict=False, str_keys=True)
     except (ValueError, OverflowError, RecursionError) as error:
         raise LocalProtocolError(f"A body of {len(body)} bytes cannot be read: {_reason(error)}.") from error
 
@@ -357,114 +355,3 @@ def _topic_config(part: bytes) -> TopicConfig:
         raise LocalProtocolError("A topic of a registration cannot be read.") from error
     attributes = decode_json(dict[str, str], words[5].encode()) if len(words) > 5 else {}
     return TopicConfig(name, read, write, perm, filter_type, attributes=attributes)
-
-
-class _Dialect:
-    """Reads one text of fastjson's dialect into dicts, lists, texts and numbers. Null members are left out."""
-
-    _token = re.compile(r'[ \t\r\n]*(?:("[^"\\]*(?:\\.[^"\\]*)*")|([{}\[\]:,])|([^\s{}\[\]:,"]+)|$)', re.DOTALL)
-    _number = re.compile(r"-?[0-9]{1,20}", re.ASCII)
-    _step = re.compile(r"\.([^.\[\]]+)|\[([0-9]{1,9})\]", re.ASCII)
-    _constants: Mapping[str, bool | None] = {"true": True, "false": False, "null": None}
-
-    def __init__(self, text: str) -> None:
-        self._text = text
-        self._position = 0
-        self._references = 0
-
-    def value(self) -> Any:
-        """The whole text."""
-        root = self._value(self._next(), 0)
-        if self._next():
-            raise ValueError("there is something behind the end")
-        if self._references * len(self._text) > _REFERENCED_BYTES_MAX:
-            raise ValueError("too many references")
-        return self._resolved(root, root) if self._references else root
-
-    def _next(self) -> str:
-        found = self._token.match(self._text, self._position)
-        if found is None:
-            raise ValueError(f"malformed at character {self._position}")
-        self._position = found.end()
-        return found[1] or found[2] or found[3] or ""
-
-    def _expect(self, token: str) -> None:
-        if self._next() != token:
-            raise ValueError(f"{token!r} is missing before character {self._position}")
-
-    def _value(self, token: str, depth: int) -> Any:
-        if depth > _DEPTH_MAX:
-            raise ValueError(f"nested more than {_DEPTH_MAX} deep")
-        if token == "{":
-            return self._object(depth + 1)
-        if token == "[":
-            return self._array(depth + 1)
-        if token[:1] == '"':
-            return msgspec.json.decode(token, type=str)
-        if token in self._constants:
-            return self._constants[token]
-        if self._number.fullmatch(token):
-            return int(token)
-        return msgspec.json.decode(token)
-
-    def _object(self, depth: int) -> dict[str, Any]:
-        members: dict[str, Any] = {}
-        token = self._next()
-        while token != "}":
-            key = self._value(token, depth)
-            self._expect(":")
-            value = self._value(self._next(), depth)
-            if value is not None:
-                name = key if isinstance(key, str) else msgspec.json.encode(key).decode()
-                self._references += name == "$ref"
-                members[name] = value
-            token = self._next()
-            if token == ",":
-                token = self._next()
-            elif token != "}":
-                raise ValueError(f"'}}' is missing before character {self._position}")
-        return members
-
-    def _array(self, depth: int) -> list[Any]:
-        items: list[Any] = []
-        token = self._next()
-        while token != "]":
-            value = self._value(token, depth)
-            if value is not None:
-                items.append(value)
-            token = self._next()
-            if token == ",":
-                token = self._next()
-            elif token != "]":
-                raise ValueError(f"']' is missing before character {self._position}")
-        return items
-
-    def _resolved(self, value: Any, root: Any) -> Any:
-        """A copy in which references are replaced by what they refer to."""
-        if isinstance(value, list):
-            items = (self._resolved(item, root) for item in value)
-            return [item for item in items if item is not None]
-        if not isinstance(value, dict):
-            return value
-        if "$ref" in value:
-            return self._target(str(value["$ref"]), root)
-        members = {name: self._resolved(member, root) for name, member in value.items()}
-        return {name: member for name, member in members.items() if member is not None}
-
-    def _target(self, path: str, root: Any) -> Any:
-        target, position = root, 1
-        while position < len(path):
-            step = self._step.match(path, position)
-            if step is None or not path.startswith("$"):
-                return None
-            position = step.end()
-            try:
-                target = target[step[1]] if step[2] is None else target[int(step[2])]
-            except (KeyError, IndexError, TypeError):
-                return None
-        return None if self._refers(target) else target
-
-    def _refers(self, value: Any) -> bool:
-        if isinstance(value, dict):
-            return "$ref" in value or any(map(self._refers, value.values()))
-        return isinstance(value, list) and any(map(self._refers, value))

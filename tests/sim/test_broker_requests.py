@@ -331,7 +331,7 @@ def test_a_bug_in_a_handler_is_an_answer(caplog: pytest.LogCaptureFixture) -> No
         raise RuntimeError("no such luck")
 
     async def main(broker: Broker) -> None:
-        endpoint = broker.cluster._brokers["broker-a"].endpoint
+        endpoint = broker.cluster._servers.brokers["broker-a"].endpoint
         endpoint.handlers = endpoint.handlers | {35: Route(UnregisterClientRequestHeader, broken)}
         async with RawClient(broker.cluster.environment, broker.cluster.broker("broker-a").address) as client:
             answer = await client.call(35, {})
@@ -368,7 +368,7 @@ def test_many_combinations_of_properties(monkeypatch: pytest.MonkeyPatch) -> Non
         for number in range(20):
             await broker.send(i=f"UNIQ_KEY\x01{UNIQUE_ID}\x02k\x01{number}\x02")
         assert [message.properties["k"] for message in broker.cluster.messages("T")] == [str(n) for n in range(20)]
-        assert len(broker.cluster._brokers["broker-a"].state.sending.plain) <= 3
+        assert len(broker.cluster._servers.brokers["broker-a"].state.sending.plain) <= 3
 
     monkeypatch.setattr("broker_sim.requests.send._PLAIN_MAX", 3)
     with_broker(main)
@@ -388,7 +388,7 @@ def test_heartbeat_and_unregistering() -> None:
     """Clients are members of their groups until they leave or their connection is gone; answers have 5.x's fields."""
 
     async def main(broker: Broker) -> None:
-        clients = broker.cluster._brokers["broker-a"].state.clients
+        clients = broker.cluster._servers.brokers["broker-a"].state.clients
         body = (
             b'{"clientID":"me","producerDataSet":[{"groupName":"P"}],"consumerDataSet":[{"groupName":"C",'
             b'"subscriptionDataSet":[{"topic":"T","subString":"*","subVersion":5}]},{"groupName":"bad.name"}]}'
@@ -426,7 +426,7 @@ def test_heartbeats_of_the_second_kind() -> None:
             answer = await broker.call(RequestCode.HEART_BEAT, {}, body)
             changes.append((answer.ext_fields or {})["IS_SUB_CHANGE"])
         assert changes == ["true", "false", "true", "true", "false"]
-        assert list(broker.cluster._brokers["broker-a"].state.clients.consumers["C"].subscriptions) == ["U"]
+        assert list(broker.cluster._servers.brokers["broker-a"].state.clients.consumers["C"].subscriptions) == ["U"]
 
     with_broker(main)
 
@@ -450,7 +450,7 @@ def test_topic_created_by_a_client() -> None:
             route = await client.call(RequestCode.GET_ROUTEINFO_BY_TOPIC, {"topic": "New"})
             assert b'"readQueueNums":2,"topicSysFlag":0,"writeQueueNums":3' in route.body
         assert (await broker.call(code, topic_fields(attributes="-reserve.time"))).code == 0
-        topics = broker.cluster._brokers["broker-a"].state.topics
+        topics = broker.cluster._servers.brokers["broker-a"].state.topics
         version = topics.version
         assert (await broker.call(code, topic_fields())).code == 0
         assert topics.version == version  # nothing has changed

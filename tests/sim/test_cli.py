@@ -107,12 +107,69 @@ def test_taken_port() -> None:
     assert "Traceback" not in done.stderr
 
 
+def test_foreign_host() -> None:
+    """An address that is not of this machine is not blamed on another program."""
+    done = run("serve", "--host", "192.0.2.1")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "Is '192.0.2.1' an address of this machine?" in done.stderr
+    assert "another program" not in done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_while_it_starts(number: signal.Signals) -> None:
+    """While it waits for a name server that is silent, a signal ends it like any other time."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        namesrv = f"127.0.0.1:{silent.getsockname()[1]}"
+        with serving("--json", "--brokers", "3", "--name-servers", "0", "--namesrv", namesrv) as (process, _):
+            connection, _ = silent.accept()
+            process.send_signal(number)
+            assert ended(process) == (0, '{"event":"stopped"}\n', "")
+            connection.close()
+
+
+def test_a_silent_name_server_elsewhere() -> None:
+    """It is ready all the same, and says which name server is silent."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        namesrv = f"127.0.0.1:{silent.getsockname()[1]}"
+        with serving("--json", "--brokers", "3", "--namesrv", namesrv) as (process, out):
+            ready = msgspec.json.decode(out.readline())
+            assert ready["namesrv"].endswith(f";{namesrv}")
+            process.terminate()
+            code, rest, errors = ended(process)
+    assert (code, rest) == (0, '{"event":"stopped"}\n')
+    assert f"broker-c is not registered: the name server at {namesrv} is silent so far." in errors
+
+
+def test_nobody_reads() -> None:
+    """When the reader of its output has gone, it serves on, and a signal ends it with exit code 0."""
+    with serving("--json") as (process, out):
+        namesrv = msgspec.json.decode(out.readline())["namesrv"]
+        out.close()
+        assert ask(namesrv, RequestCode.GET_ROUTEINFO_BY_TOPIC, {"topic": "TBW102"}).code == 0
+        process.terminate()
+        assert process.stderr is not None
+        assert (process.wait(), process.stderr.read()) == (0, "")
+
+
+def test_the_cluster_has_a_name() -> None:
+    """--cluster is what the brokers register for."""
+    with serving("--json", "--cluster", "Guests", "--topic", "T") as (process, out):
+        namesrv = msgspec.json.decode(out.readline())["namesrv"]
+        assert b'"cluster":"Guests"' in ask(namesrv, RequestCode.GET_ROUTEINFO_BY_TOPIC, {"topic": "T"}).body
+        process.terminate()
+        assert ended(process)[0] == 0
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
         (["--topic", "T:many"], "'T:many' is not NAME:QUEUES"),
         (["--topic", "bad topic"], "'bad topic' cannot be a topic"),
-        (["--name-servers", "0"], "without name servers each broker needs some elsewhere"),
+        (["--name-servers", "0"], "--name-servers 0 needs --namesrv"),
+        (["--name-servers", "0", "--brokers", "0"], "leave nothing to serve"),
+        (["--advertise", "a:1"], "advertise must be a host name or an address without port, not 'a:1'"),
+        (["--host", ""], "give '0.0.0.0' or '::'"),
+        (["--cluster", "a.b"], "cluster_name is 'a.b'"),
         (["--namesrv", "nowhere:port"], "has no port"),
         (["--port", "65535"], "leaves no room"),
         (["--brokers", "-1"], "--brokers"),
@@ -129,7 +186,7 @@ def test_help() -> None:
     """Help names every option and shows what the command prints."""
     done = run("serve", "--help")
     assert done.returncode == 0
-    options = ("--brokers", "--name-servers", "--port", "--host", "--advertise", "--topic", "--namesrv", "--json")
+    options = "--brokers --name-servers --port --host --advertise --topic --namesrv --cluster --json".split()
     for words in (*options, "Name server: 127.0.0.1:40817", "Ctrl-C or SIGTERM"):
         assert words in done.stdout
     assert run("--version").stdout.startswith("broker-sim, version ")

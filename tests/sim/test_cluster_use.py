@@ -8,15 +8,17 @@ import subprocess
 import sys
 import threading
 from collections.abc import Awaitable, Callable
+from ipaddress import ip_address
 from typing import Any
 
+import msgspec
 import pytest
 
 from broker_sim.cluster import Cluster
-from broker_sim.config import BrokerConfig
+from broker_sim.config import BrokerConfig, broker_configs
 from broker_sim.worlds.environments import memory
 from broker_sim.worlds.runner import run_virtual
-from rocketmq_aio.environment import Environment
+from rocketmq_aio.environment import Environment, ProcessIdentity
 from rocketmq_aio.errors import ClosedError, ConfigError, NotStartedError, StateError, WrongLoopError
 
 
@@ -33,6 +35,7 @@ BAD: list[dict[str, Any]] = [
     {"brokers": [BrokerConfig(name="b"), BrokerConfig(name="b")]}, {"name_servers": 0}, {"name_servers": 1.5},
     {"port": 70_000}, {"port": "9876"}, {"port": 65_535}, {"history_max": -1}, {"host": "a b"}, {"host": 5},
     {"advertise": "host:10911"[:4] + "/x"}, {"environment": "loopback"}, {"topics": "T"}, {"topics": 5},
+    {"host": ""}, {"host": "localhost:9876"}, {"host": "a\0b"}, {"advertise": ""}, {"advertise": "a:1"},
     {"topics": {"T": -1}}, {"topics": {"T": "4"}}, {"topics": ["bad topic"]}, {"topics": [5]}, {"topics": ["TBW102"]},
 ]  # fmt: skip
 
@@ -48,7 +51,7 @@ def test_arguments_that_cannot_be(options: dict[str, Any]) -> None:
     "options",
     [
         {"name": "a b"}, {"name": 5}, {"cluster_name": ""}, {"region_id": "x\x01"}, {"port": -1}, {"namesrv": 5},
-        {"namesrv": [5]}, {"max_message_bytes": 0}, {"serialize_type": 7},
+        {"namesrv": [5]}, {"max_message_bytes": 0}, {"serialize_type": 7}, {"serialize_type": True},
     ],
     ids=repr,
 )  # fmt: skip
@@ -67,7 +70,7 @@ def test_addresses_of_name_servers_are_checked() -> None:
 
 def test_names_of_many_brokers() -> None:
     """After z come two letters."""
-    names = [config.name for config in Cluster(brokers=30)._configs]
+    names = [config.name for config in broker_configs(30)]
     assert (names[0], names[25], names[26], names[29]) == ("broker-a", "broker-z", "broker-aa", "broker-ad")
 
 
@@ -93,6 +96,52 @@ def test_unknown_servers_and_topics() -> None:
         assert repr(cluster.broker("broker-a")) == "<BrokerHandle broker-a>"
 
     in_virtual_time(main, brokers=2)
+
+
+@pytest.mark.parametrize(
+    ("use", "words"),
+    [
+        (lambda cluster: cluster.messages("T", queue="x"), "queue must be the number of a queue, from 0, not 'x'"),
+        (lambda cluster: cluster.messages("T", queue=True), "queue must be"),
+        (lambda cluster: cluster.messages("T", queue=-1), "queue must be"),
+        (lambda cluster: cluster.messages(5), "Cluster.messages: topic must be a topic's name, a str, not 5"),
+        (lambda cluster: cluster.messages([]), "topic must be"),
+        (lambda cluster: cluster.messages("T", broker=[]), r"no broker \[\]"),
+        (lambda cluster: cluster.broker(5), "no broker 5. Its brokers: broker-a"),
+        (lambda cluster: cluster.broker("broker-a").store.messages(5), "store.messages: topic must be"),
+        (lambda cluster: cluster.broker("broker-a").store.max_offset("T", "x"), "store.max_offset: queue must be"),
+        (lambda cluster: cluster.requests("x"), "such as RequestCode.HEART_BEAT, not 'x'"),
+        (lambda cluster: cluster.requests([310]), r"not \[310\].* requests\(\*SEND\)"),
+        (lambda cluster: cluster.create_topic("T", brokers=5), "brokers must be a sequence of names, or None.*, not 5"),
+        (lambda cluster: cluster.create_topic("T", brokers="broker-a"), r"brokers=\['broker-a'\]"),
+        (lambda cluster: cluster.create_topic("T", brokers=[[]]), r"no broker \[\]"),
+        (lambda cluster: cluster.create_topic(5), "5 cannot be a topic"),
+    ],
+)
+def test_wrong_arguments_of_methods(use: Callable[[Cluster], Any], words: str) -> None:
+    """Each is a `ConfigError` that names the value and says what is wanted."""
+
+    async def main(cluster: Cluster) -> None:
+        with pytest.raises(ConfigError, match=words):
+            use(cluster)
+
+    in_virtual_time(main)
+
+
+def test_all_addresses_of_ipv6() -> None:
+    """Where servers listen on ::, clients are told an IPv6 address; if none is known, it must be said."""
+
+    async def main(environment: Environment) -> None:
+        with pytest.raises(ConfigError, match=r"no address of this machine is known.* advertise"):
+            Cluster(host="::", environment=environment)
+        identity = ProcessIdentity(address=ip_address("2001:db8::7").packed, pid=1, host="2001:db8::7")
+        there = msgspec.structs.replace(environment, identity=lambda: identity)
+        async with Cluster(host="::", environment=there) as cluster:
+            assert cluster.namesrv.startswith("[2001:db8::7]:")
+        async with Cluster(host="::", advertise="::1", environment=environment) as cluster:
+            assert cluster.broker("broker-a").address.startswith("[::1]:")
+
+    run_virtual(main)
 
 
 def test_use_outside_its_time() -> None:
@@ -176,6 +225,44 @@ def test_thread_needs_the_real_world() -> None:
     """A world without sockets belongs to one loop: it cannot be in a thread of its own."""
     with pytest.raises(ConfigError, match="another"):
         Cluster(environment=memory()).__enter__()
+
+
+def test_no_loop_for_a_thread() -> None:
+    """Without file descriptors for a loop, `with` raises at once; the cluster is closed, and no thread is left."""
+    program = """
+import resource, threading
+from broker_sim.cluster import Cluster
+from rocketmq_aio.errors import ClosedError, StateError
+
+cluster = Cluster()
+limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1]))
+try:
+    cluster.__enter__()
+except StateError as error:
+    print(error)
+resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+try:
+    cluster.messages("T")
+except ClosedError:
+    print(threading.active_count())
+"""
+    pytest.importorskip("resource")
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    words, threads = done.stdout.splitlines()
+    assert words.startswith("The cluster's thread cannot have an event loop: ") and "ulimit" in words
+    assert threads == "1"
+
+
+def test_no_thread_for_a_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A system that gives no thread is an error in words."""
+
+    def refuse(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with pytest.raises(StateError, match="thread cannot start: can't start new thread"):
+        Cluster().__enter__()
 
 
 def test_failed_start_in_a_thread_ends_the_thread() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import math
 import pickle
 import re
 import reprlib
@@ -147,6 +148,19 @@ def test_a_timer_at_infinity_is_no_hope() -> None:
     error = hang(main)
     assert error.elapsed == 0
     assert "nothing is left" in str(error)
+
+
+def test_a_timer_at_infinity_is_no_hope_beside_housekeeping() -> None:
+    """Who sleeps for ever hangs, whatever repeats beside it."""
+
+    async def main() -> None:
+        keep_house()
+        await asyncio.sleep(math.inf)
+
+    error = hang(main)
+    assert error.elapsed == 600
+    assert "only housekeeping has run" in str(error)
+    assert line_of(main, "math.inf") in str(error)
 
 
 async def spin() -> None:

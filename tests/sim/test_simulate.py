@@ -17,7 +17,8 @@ from broker_sim.cluster import Cluster
 from broker_sim.simulate import simulate
 from broker_sim.worlds.hang import DeadlockError
 from broker_sim.worlds.memory import MemoryNetwork
-from rocketmq_aio.environment import housekeeping
+from rocketmq_aio.environment import Environment, housekeeping
+from rocketmq_aio.errors import StateError
 from rocketmq_aio.message import Message
 from rocketmq_aio.producer import Producer
 
@@ -111,6 +112,64 @@ def test_what_cannot_be_simulated() -> None:
         simulate(environment=None)
     with pytest.raises(TypeError, match="makes the environment"):
         simulate.run(lambda cluster: without(), environment=None)
+
+
+def test_a_decorator_needs_its_parentheses() -> None:
+    """`@simulate` alone is told so, from the package and from the module."""
+
+    async def some_test(cluster: Cluster) -> None: ...
+
+    bare: Any = simulate
+    module: Any = sys.modules["broker_sim.simulate"]
+    for decorator in (bare, module):
+        with pytest.raises(TypeError, match=r"write @simulate\(\)"):
+            decorator(some_test)
+
+
+def test_run_wants_a_coroutine_function() -> None:
+    """Neither a coroutine nor what is no function at all nor a plain function."""
+
+    async def main(cluster: Cluster) -> None: ...
+
+    run: Any = simulate.run
+    for wrong in (main(None), 5):  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match=r"give it the function, as in simulate\.run\(main\), not "):
+            run(wrong)
+    with pytest.raises(TypeError, match="is not a coroutine function; it returned 42"):
+        run(lambda cluster: 42)
+
+
+@pytest.mark.parametrize(
+    ("options", "kind", "words"),
+    [
+        ({"seed": "7"}, TypeError, "seed must be an int, not '7'"),
+        ({"seed": None}, TypeError, "seed must be an int"),
+        ({"seed": True}, TypeError, "seed must be an int"),
+        ({"hang_after": "5"}, TypeError, "hang_after must be a number of seconds, not '5'"),
+        ({"hang_after": 0}, ValueError, "hang_after must be more than 0 seconds, not 0"),
+        ({"hang_after": float("nan")}, ValueError, "hang_after must be more than 0 seconds, not nan"),
+    ],
+)
+def test_options_that_cannot_be(options: dict[str, Any], kind: type[Exception], words: str) -> None:
+    """They are refused where they are written, by the decorator as by `run`."""
+
+    async def main(cluster: Cluster) -> None: ...
+
+    with pytest.raises(kind, match=words):
+        simulate(**options)
+    with pytest.raises(kind, match=words):
+        simulate.run(main, **options)
+
+
+def test_a_client_of_the_real_world_is_refused() -> None:
+    """A client that was not given the cluster's environment is told which."""
+
+    async def main(cluster: Cluster) -> None:
+        host, _, port = cluster.namesrv.rpartition(":")
+        with pytest.raises(StateError, match=r"environment=cluster\.environment"):
+            await Environment.system().network.connect(asyncio.Protocol, host, int(port))
+
+    simulate.run(main)
 
 
 def test_run_returns_the_result() -> None:

@@ -138,7 +138,8 @@ def test_durations_may_be_timedeltas() -> None:
     """They are kept as seconds; the limits are the same."""
     config = ProducerConfig(send_timeout=timedelta(milliseconds=1500), drain=timedelta(0))  # type: ignore[arg-type]
     assert (config.send_timeout, config.drain) == (1.5, 0.0)
-    client = ClientConfig(reconnect_backoff=(timedelta(seconds=1), 2), heartbeat=timedelta(minutes=1))  # type: ignore[arg-type]
+    pauses: Any = (timedelta(seconds=1), 2)
+    client = ClientConfig(reconnect_backoff=pauses, heartbeat=timedelta(minutes=1))  # type: ignore[arg-type]
     assert (client.reconnect_backoff, client.heartbeat) == ((1.0, 2), 60.0)
     with pytest.raises(ConfigError, match=r"send_timeout must be .* from 0\.001 to 86400"):
         ProducerConfig(send_timeout=timedelta(days=2))  # type: ignore[arg-type]

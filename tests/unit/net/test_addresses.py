@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rocketmq_aio.errors import ConfigError
-from rocketmq_aio.net.pool import parse_address
+from rocketmq_aio.net.addresses import parse_address
 
 
 @pytest.mark.parametrize(
