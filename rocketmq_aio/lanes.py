@@ -44,28 +44,41 @@ class Lane:
         queue: the queue.
         broker: its broker.
         template: the encoded header of a send; empty until the queue's first turn, which prepares it.
+        plain_template: the same for messages without properties of their own; prepared together with it.
         oneway_template: the same for one-way sends.
+        next: whose turn it is after this one.
     """
 
-    __slots__ = ("broker", "oneway_template", "queue", "template")
+    __slots__ = ("broker", "next", "oneway_template", "plain_template", "queue", "template")
 
     def __init__(self, queue: MessageQueue, broker: BrokerSlot) -> None:
         self.queue = queue
         self.broker = broker
         self.template = b""
+        self.plain_template = b""
+        self.next = self
         self.oneway_template = b""
 
 
 class Lanes:
     """The lanes of one route, and whose turn it is."""
 
-    __slots__ = ("count", "cursor", "lanes", "route")
+    __slots__ = ("count", "lane", "lanes", "route")
 
     def __init__(self, route: TopicRoute, lanes: tuple[Lane, ...], cursor: int) -> None:
         self.route = route
         self.lanes = lanes
         self.count = len(lanes)
-        self.cursor = cursor
+        for lane, following in zip(lanes, (*lanes[1:], *lanes[:1]), strict=True):
+            lane.next = following
+        self.lane = lanes[cursor] if lanes else None  # whose turn it is
+
+    def take(self) -> Lane:
+        """The lane whose turn it is; then it is the next one's. For a route that has queues."""
+        lane = self.lane
+        assert lane is not None
+        self.lane = lane.next
+        return lane
 
 
 class LaneTable:

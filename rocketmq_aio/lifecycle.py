@@ -57,6 +57,7 @@ class Service:
         self.crash: BaseException | None = None
         self.on_crash: Callable[[], object] | None = None
         self._thread = 0
+        self.user_thread = 0  # whence it may be used while it is running; 0 while it may not be used at all
         self._tasks: dict[str, asyncio.Task[Any]] = {}
         self._serial = 0
         _services.add(self)
@@ -207,6 +208,7 @@ class Service:
     def unbind(self) -> None:
         """In a child process: forget the loop, touch nothing that belongs to the parent."""
         self.forked = True
+        self.user_thread = 0
         self.loop = None
         self._tasks = {}
 

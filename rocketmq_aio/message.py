@@ -25,6 +25,7 @@ __all__ = ["Message", "MessageExt", "MessageQueue", "SendAttempt", "SendResult",
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
+_NO_KEYS: tuple[str, ...] = ()  # there is one empty tuple only
 _NO_PROPERTIES: Mapping[str, str] = MappingProxyType({})
 
 
@@ -78,9 +79,9 @@ class Message(_TopicAndBody, frozen=True, kw_only=True):
         if (
             type(self.topic) is str
             and type(self.body) is bytes
-            and type(self.tags) is str
-            and self.keys == ()
+            and self.keys is _NO_KEYS
             and self.properties is _NO_PROPERTIES
+            and type(self.tags) is str
             and type(self.flag) is int
             and type(self.wait_store_ok) is bool
         ):

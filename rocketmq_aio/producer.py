@@ -179,7 +179,7 @@ class Producer(SendPath):
         service.every("route refresh", client.route_refresh, self._routes.refresh_all, first=client.route_refresh)
         service.every("heartbeat", client.heartbeat, self._membership.beat, first=client.heartbeat)
         service.state = State.RUNNING
-        self._loop = service.loop
+        self._bind(asyncio.get_running_loop())
 
     async def ping(self, *, timeout: float | timedelta | None = None) -> None:
         """Check that a name server answers, and each broker of the topics in use.
@@ -288,7 +288,7 @@ class Producer(SendPath):
         started = self._monotonic()
         if service.state in (State.RUNNING, State.STARTING):
             service.state = State.CLOSING
-        self._loop = None
+        self._unbind()
         self._closing = asyncio.get_running_loop().create_future()
         try:
             try:
@@ -346,7 +346,7 @@ class Producer(SendPath):
         if self._is_shut:
             return
         self._is_shut = True
-        self._loop = None
+        self._unbind()
         self._open_at_end = self._window.messages + self._window.waiting
         self._sent_at_end = self._counters.sent
         self._service.cancel_tasks()

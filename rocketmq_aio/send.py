@@ -14,6 +14,7 @@ Source: `DefaultMQProducerImpl.sendDefaultImpl`, `MQClientAPIImpl.processSendRes
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import NoReturn
@@ -46,10 +47,11 @@ from rocketmq_aio.validation import INT32_MAX, INT32_MIN, check_message, seconds
 from rocketmq_aio.window import SendWindow
 from rocketmq_aio.wire.ids import UniqueIds
 from rocketmq_aio.wire.incoming import Reply
-from rocketmq_aio.wire.template import encode_text
+from rocketmq_aio.wire.template import encode_text, plain_template
 
 __all__ = ["SendPath"]
 
+_get_thread = threading.get_ident
 _running_loop = asyncio._get_running_loop  # None instead of an error where no loop runs
 _STATUSES: Mapping[int, SendStatus] = {int(status): status for status in SendStatus}
 _SEND_OK = SendStatus.SEND_OK
@@ -59,6 +61,8 @@ class SendPath:
     """What a producer needs to send. `Producer` adds its life to it."""
 
     _loop: asyncio.AbstractEventLoop | None = None  # only while running: one check covers every wrong state
+    # Asking which loop runs is a system call in Python 3.11. The warm path asks whether ours does, and in this thread.
+    _is_running: Callable[[], bool] = bool
 
     def __init__(
         self,
@@ -89,6 +93,15 @@ class SendPath:
         self._latencies = self._counters.latencies
         self._next_id = ids.next_id
 
+    def _bind(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._service.user_thread = _get_thread()
+        self._is_running = loop.is_running
+
+    def _unbind(self) -> None:
+        self._loop = None
+        self._service.user_thread = 0
+
     async def send(self, message: Message, *, send_timeout: float | timedelta | None = None) -> SendResult:
         """Send a message and wait until a broker has acknowledged it.
 
@@ -113,7 +126,7 @@ class SendPath:
         stored: a request that is queued for the socket cannot be called back. `SendError.maybe_stored` says the same of
         errors.
         """
-        if type(message) is not Message or _running_loop() is not self._loop:
+        if type(message) is not Message or _get_thread() != self._service.user_thread or not self._is_running():
             return await self._send_slow(message, send_timeout)
         timeout = self._timeout if send_timeout is None else seconds_of("send_timeout", send_timeout)
         lanes = self._lanes.get(message.topic)
@@ -122,32 +135,32 @@ class SendPath:
         size = len(body)
         if (
             lanes is None
-            or not lanes.count
+            or lanes.lane is None
             or not 0 < size <= self._bytes_max
             or not INT32_MIN <= message.flag <= INT32_MAX
             or window.messages >= window.limit
             or window.bytes + size > window.bytes_max
         ):
             return await self._send_slow(message, send_timeout)
-        cursor = lanes.cursor
-        lanes.cursor = cursor + 1
-        lane = lanes.lanes[cursor % lanes.count]
+        lane = lanes.lane
         connection = lane.broker.connection
         template = lane.template
         if connection is None or not connection.writable or not template:
-            lanes.cursor = cursor  # the slow path takes this turn
             return await self._send_slow(message, send_timeout)
+        lanes.lane = lane.next
         started = self._monotonic()
         wall = self._wall()
         message_id = self._next_id(wall)
-        properties = f"UNIQ_KEY\x01{message_id}\x02WAIT\x01true\x02"
         if message.tags or message.keys or message.properties or not message.wait_store_ok:
-            properties = self._properties(message, message_id)
+            text = encode_text(self._properties(message, message_id))
+        else:
+            template = lane.plain_template
+            text = message_id.encode()
         window.messages += 1
         window.bytes += size
         try:
             reply = await connection.request(
-                template, (int(wall * 1000), message.flag, encode_text(properties)), body, started + timeout
+                template, (int(wall * 1000), message.flag, text), body, started + timeout
             )
         except RocketMQError as error:
             self._raise(error, lane, message_id, started, started)
@@ -181,7 +194,7 @@ class SendPath:
             fields.recall_handle or "",
             fields.msg_region or "DefaultRegion",
             1,
-            self._monotonic() - started,
+            reply.received_at - started,
         )
 
     async def send_oneway(self, message: Message) -> None:
@@ -232,6 +245,7 @@ class SendPath:
             assert lane is not None
             if not lane.template:
                 lane.template = self._table.prepare(lane, 0)
+                lane.plain_template = plain_template(lane.template)
             started = self._monotonic()
             try:
                 reply = await connection.request(
@@ -295,19 +309,16 @@ class SendPath:
         """Wait for a route, choose its next lane, wait for the lane's connection and for its socket."""
         topic = journey.message.topic
         lanes = self._lanes.get(topic)
-        if lanes is not None and lanes.count:
-            lane = lanes.lanes[lanes.cursor % lanes.count]
-            ready = lane.broker.connection
+        if lanes is not None and lanes.lane is not None:
+            ready = lanes.lane.broker.connection
             if ready is not None and ready.writable:  # nothing to wait for
-                journey.lane = lane
-                lanes.cursor += 1
+                journey.lane = lanes.take()
                 return ready
         where = f"for the route of topic {topic!r} from {', '.join(self._name_servers.addresses)}"
         try:
             async with asyncio.timeout(max(journey.due - self._monotonic(), 0.0)) as scope:
                 lanes = await self._find_lanes(topic)
-                lane = journey.lane = lanes.lanes[lanes.cursor % lanes.count]
-                lanes.cursor += 1
+                lane = journey.lane = lanes.take()
                 broker = lane.broker
                 started = self._monotonic()
                 while True:
@@ -379,7 +390,7 @@ class SendPath:
             recall_handle=fields.recall_handle or "",
             region_id=fields.msg_region or "DefaultRegion",
             attempt_count=1,
-            elapsed=self._monotonic() - called,
+            elapsed=reply.received_at - called,
         )
 
     def _raise(

@@ -46,6 +46,7 @@ class Reply(msgspec.Struct, gc=False):
         header: the undecoded header.
         body: empty when there is none.
         latency: seconds from request to reply, as its connection measured them.
+        received_at: when it was read, in monotonic seconds.
     """
 
     code: Int32 = 0
@@ -58,6 +59,7 @@ class Reply(msgspec.Struct, gc=False):
     header: _LocalBytes = field(default=b"", name="(header)")
     body: _LocalBytes = field(default=b"", name="(body)")
     latency: _LocalFloat = field(default=0.0, name="(latency)")
+    received_at: _LocalFloat = field(default=0.0, name="(received_at)")
 
     @property
     def is_response(self) -> bool:
@@ -96,6 +98,7 @@ class Request(msgspec.Struct, gc=False):
         header: the undecoded header.
         body: empty when there is none.
         latency: if it is an answer, seconds from request to reply, as its connection measured them.
+        received_at: if it is an answer, when it was read, in monotonic seconds.
     """
 
     code: Int32 = 0
@@ -109,6 +112,7 @@ class Request(msgspec.Struct, gc=False):
     header: _LocalBytes = field(default=b"", name="(header)")
     body: _LocalBytes = field(default=b"", name="(body)")
     latency: _LocalFloat = field(default=0.0, name="(latency)")
+    received_at: _LocalFloat = field(default=0.0, name="(received_at)")
 
     @property
     def is_response(self) -> bool:

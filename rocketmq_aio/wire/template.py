@@ -13,7 +13,7 @@ import msgspec
 
 from rocketmq_aio.wire.headers import SendMessageRequestHeaderV2, encode_fields
 
-__all__ = ["encode_text", "send_template"]
+__all__ = ["encode_text", "plain_template", "send_template"]
 
 #: A str → its JSON bytes with the quotes: what goes into the template's place for properties.
 encode_text = msgspec.json.Encoder().encode
@@ -40,6 +40,16 @@ def send_template(header: SendMessageRequestHeaderV2, *, code: int, flag: int, v
         + b'},"flag":%d,"language":"PYTHON","opaque":%%d,"serializeTypeCurrentRPC":"JSON"' % flag
         + b',"version":%d}' % version
     )
+
+
+def plain_template(template: bytes) -> bytes:
+    """The template of a message without properties of its own; in place of these it takes its unique id's text.
+
+    Args:
+        template: from `send_template`.
+    """
+    properties = encode_text("UNIQ_KEY\x01%b\x02WAIT\x01true\x02")
+    return template.replace(b'"i":%b', b'"i":' + properties)
 
 
 def _escape(text: str) -> bytes:

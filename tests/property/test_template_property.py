@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from rocketmq_aio.codes import VERSION, RequestCode
 from rocketmq_aio.wire.frame import FrameReader, RemotingCommand, encode_frame
 from rocketmq_aio.wire.headers import SendMessageRequestHeaderV2, decode_fields, encode_fields
-from rocketmq_aio.wire.template import encode_text, send_template
+from rocketmq_aio.wire.template import encode_text, plain_template, send_template
 
 #: All of Unicode but surrogates, which UTF-8 cannot express, with what formatting and JSON could trip over made likely.
 AWKWARD = "%\"\\'{}\x00\x01\x02\x08\x1f\x7f\x80\x9f\u2028\u2029\ufeff\uffff\U0001f600\U0010ffff/ds(b"
@@ -100,3 +100,17 @@ def test_the_placeholders_of_a_header_do_not_matter(header: SendMessageRequestHe
     """A template made of a header that has a timestamp, a flag and properties already is the same."""
     blank = msgspec.structs.replace(header, **{name: "" if name == "properties" else 0})
     assert send_template(header, code=1, flag=0, version=1) == send_template(blank, code=1, flag=0, version=1)
+
+
+@given(header=HEADERS, opaque=st.integers(0, 2**31 - 1), message_id=st.text("0123456789ABCDEF", max_size=56))
+@example(header_of(topic='"i":%b', producer_group='"i":%b', broker_name='"i":"%b'), 1, "7F00")
+def test_the_plain_template_gives_the_same_bytes(
+    header: SendMessageRequestHeaderV2, opaque: int, message_id: str
+) -> None:
+    """The template of messages without properties of their own has only the place of the id left in them."""
+    properties = f"UNIQ_KEY\x01{message_id}\x02WAIT\x01true\x02"
+    lane_header = msgspec.structs.replace(header, born_timestamp=0, flag=0, properties="")
+    template = send_template(lane_header, code=310, flag=0, version=VERSION)
+    fields = header.born_timestamp, header.flag
+    plain = plain_template(template) % (*fields, message_id.encode(), opaque)
+    assert plain == template % (*fields, encode_text(properties), opaque)
