@@ -107,6 +107,7 @@ class Connection(asyncio.Protocol):
         self._opaque = 1
         self._reads = 0
         self._out: list[bytes] = []
+        self._reading = False
         self._out_bytes = 0  # of frames from `write`
         self._held: Iterator[tuple[int, bytes, bytes]] | None = None  # arrived, and not dealt with while it is full
         self._has_large = False
@@ -196,10 +197,14 @@ class Connection(asyncio.Protocol):
     def write(self, frame: bytes) -> None:
         """Write a whole frame at the end of this tick. On a closed connection it is dropped: nobody waits for it.
 
+        A server's answers leave with the chunk of requests that they answer, which saves a turn of the loop.
+
         Much is written at once instead, so that a peer that does not read is noticed before more is made for it.
         """
         if not self.closed:
-            self._append(frame)
+            if not self._out and not (self._reading and self._pause_reading):
+                self._schedule_flush()
+            self._out.append(frame)
             self._out_bytes += len(frame)
             if self._out_bytes > OUT_BYTES_MAX:
                 self._flush()
@@ -285,43 +290,49 @@ class Connection(asyncio.Protocol):
             if not self.writable:  # a chunk that was under way when reading was paused
                 self._held = frames
                 return
-        for serialize_type, header, body in frames:
-            try:
-                incoming = decode(serialize_type, header, body)
-            except LocalProtocolError as error:
-                self._refuse(error)
-                return
-            if not incoming.flag & FLAG_RESPONSE:
-                if self._on_request is not None:
-                    self._on_request(self, incoming)
-                if self.closed:
+        self._reading = True
+        try:
+            for serialize_type, header, body in frames:
+                try:
+                    incoming = decode(serialize_type, header, body)
+                except LocalProtocolError as error:
+                    self._refuse(error)
                     return
-                if self._pause_reading and not self.writable:
-                    self._held = frames
-                    return
-                continue
-            entry = pending.pop(incoming.opaque, None)
-            if entry is None:
-                self.late_answers += 1
-                continue
-            sink = entry[0]
-            if entry[2] is not tick:  # most answers of a read are to requests of one flush
-                tick = entry[2]
-                latency = now - tick.flushed_at
-            incoming.latency = latency
-            incoming.received_at = now
-            if type(sink) is asyncio.Future:
-                # A cancelled task has cancelled its future before the answer came.
-                if sink.done():
+                if not incoming.flag & FLAG_RESPONSE:
+                    if self._on_request is not None:
+                        self._on_request(self, incoming)
+                    if self.closed:
+                        return
+                    if self._pause_reading and not self.writable:
+                        self._held = frames
+                        return
+                    continue
+                entry = pending.pop(incoming.opaque, None)
+                if entry is None:
                     self.late_answers += 1
+                    continue
+                sink = entry[0]
+                if entry[2] is not tick:  # most answers of a read are to requests of one flush
+                    tick = entry[2]
+                    latency = now - tick.flushed_at
+                incoming.latency = latency
+                incoming.received_at = now
+                if type(sink) is asyncio.Future:
+                    # A cancelled task has cancelled its future before the answer came.
+                    if sink.done():
+                        self.late_answers += 1
+                    else:
+                        sink.set_result(incoming)
                 else:
-                    sink.set_result(incoming)
-            else:
-                sink.settle(incoming)
-                if self.closed:
-                    return
-        if reader.error is not None:
-            self._refuse(reader.error, data)
+                    sink.settle(incoming)
+                    if self.closed:
+                        return
+            if reader.error is not None:
+                self._refuse(reader.error, data)
+        finally:
+            self._reading = False
+            if self._out and self._pause_reading:  # a server: all answers to this chunk in one write
+                self._flush()
 
     def _refuse(self, error: LocalProtocolError, data: bytes = b"") -> None:
         """The peer does not speak the protocol: its connection dies, and nothing else."""
