@@ -23,7 +23,7 @@ import socket
 from collections.abc import Callable, Iterator
 from itertools import chain
 from struct import Struct
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 from rocketmq_aio.codes import FLAG_RESPONSE
 from rocketmq_aio.errors import (
@@ -31,14 +31,14 @@ from rocketmq_aio.errors import (
     LocalProtocolError,
     RemoteProtocolError,
     RequestTimeoutError,
-    RocketMQError,
     TransportError,
 )
 from rocketmq_aio.net.deadlines import DeadlineScan, Entry, Tick
+from rocketmq_aio.net.sinks import Sink, fail, settle
 from rocketmq_aio.wire.frame import FrameReader, RemotingCommand
 from rocketmq_aio.wire.incoming import Reply, Request
 
-__all__ = ["Connection", "Sink"]
+__all__ = ["Connection"]
 
 OPAQUE_MAX = 0x7FFF_FFFF
 #: From this size on a body is written apart: copying it into the joined write costs more than another system call.
@@ -47,19 +47,6 @@ LARGE_BODY = 64 * 1024
 OUT_BYTES_MAX = 1024 * 1024
 
 _pack_lengths = Struct(">II").pack
-
-
-class Sink(Protocol):
-    """Where the outcome of a request goes: exactly one of the two is called, once, in the context of read or scan.
-
-    Neither may raise.
-    """
-
-    def settle(self, reply: Reply) -> None:
-        """An answer came, of whatever code."""
-
-    def fail(self, error: RocketMQError) -> None:
-        """No answer will come."""
 
 
 class Connection(asyncio.Protocol):
@@ -257,7 +244,7 @@ class Connection(asyncio.Protocol):
         out.clear()
         if tick.waiting is not None:
             for written in tick.waiting:
-                _settle(written, None)
+                settle(written, None)
 
     def _write_large(self, out: list[bytes]) -> None:
         self._has_large = False
@@ -354,7 +341,7 @@ class Connection(asyncio.Protocol):
         # Also of a request that is still to be written: the flush at the end of this turn can no longer be told.
         waited = f"within {entry[1] - entry[2].flushed_at:.3g} s" if entry[2].flushed_at else "in time"
         error = RequestTimeoutError(f"{self.name} did not answer {waited}.", address=self.address, maybe_stored=True)
-        _fail(sink, error)
+        fail(sink, error)
 
     # --- the transport's side
 
@@ -401,7 +388,7 @@ class Connection(asyncio.Protocol):
     def _wake_drain_waiters(self) -> None:
         waiters, self._drain_waiters = self._drain_waiters, {}
         for waiter in waiters:
-            _settle(waiter, None)
+            settle(waiter, None)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Called by the transport, once."""
@@ -441,9 +428,9 @@ class Connection(asyncio.Protocol):
         self._pending.clear()
         unwritten = self._tick
         for sink, _, tick in entries:
-            _fail(sink, self._lost_error(written=tick.flushed_at > 0))
+            fail(sink, self._lost_error(written=tick.flushed_at > 0))
         for written in unwritten.waiting or ():
-            _fail(written, self._lost_error(written=False))
+            fail(written, self._lost_error(written=False))
         self._wake_drain_waiters()
         if self._on_lost is not None:
             self._on_lost(self, self._failure)
@@ -467,28 +454,6 @@ class Connection(asyncio.Protocol):
         """Wait until the transport is gone. Safe to cancel."""
         if self._lost is not None:
             await asyncio.shield(self._lost)
-
-
-def _fail(sink: Any, error: RocketMQError) -> None:
-    if isinstance(sink, asyncio.Future):
-        _settle(sink, error)
-    else:
-        sink.fail(error)
-
-
-def _settle(future: asyncio.Future[None], error: RocketMQError | None) -> None:
-    """End a future, if nobody has."""
-    if future.done():
-        return
-    try:
-        if error is None:
-            future.set_result(None)
-        else:
-            future.set_exception(error)
-            # Looked at here, because somebody who is cancelled in this very turn never will: no reason to log.
-            future.exception()
-    except RuntimeError:  # the loop is closed: nobody can be told any more
-        pass
 
 
 def _shut_down(sock: Any) -> None:
