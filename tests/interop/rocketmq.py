@@ -202,6 +202,12 @@ class RealCluster:
 
     def kill_broker(self) -> None:
         """End the broker with SIGKILL: connections break, nothing is unregistered, the store stays."""
+        # Killed between making a file and giving it its length, a 4.9.7 broker cannot open its own store again.
+        queues = self._home / "store" / "consumequeue"
+        self._wait(
+            lambda: all(path.stat().st_size for path in queues.rglob("*") if path.is_file()),
+            "the files of the store to have their length", _READY_TIMEOUT_S,
+        )
         self._end_broker()
 
     def _end_broker(self, patience: float = 0.0) -> None:

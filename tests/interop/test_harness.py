@@ -103,6 +103,7 @@ def test_a_killed_broker_comes_back_with_its_messages(cluster: RealCluster) -> N
     topic, before = "HarnessRestart", cluster.broker_pid
     cluster.create_topic(topic, queues=1)
     _send(cluster, topic, 0, b"survives")
+    assert b"survives" in remoting.read_topic(cluster.namesrv, topic, 1)[cluster.broker_name, 0]
     cluster.kill_broker()
     with pytest.raises(ProcessLookupError):
         os.kill(before, 0)
