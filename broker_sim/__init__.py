@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from broker_sim.cluster import Cluster
     from broker_sim.config import BrokerConfig
     from broker_sim.history import Exchange
-    from broker_sim.simulate import simulate
+    from broker_sim.simulation import simulate
     from broker_sim.worlds.environments import loopback, memory
     from broker_sim.worlds.hang import DeadlockError
 
@@ -32,7 +32,7 @@ _HOMES = {
     "Exchange": "history",
     "loopback": "worlds.environments",
     "memory": "worlds.environments",
-    "simulate": "simulate",
+    "simulate": "simulation",
 }
 
 

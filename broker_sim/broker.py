@@ -71,6 +71,7 @@ class Broker:
         rng = environment.entropy(config.name)
         self._identity = environment.identity()
         self._wall = environment.clock.wall
+        self._unannounced = False
         self.state = BrokerState(
             config=config,
             topics=TopicTable(self._now_ms()),
@@ -124,6 +125,10 @@ class Broker:
         """
         return self.state.topics.put(config, self._now_ms())
 
+    def keep_to_itself(self) -> None:
+        """Leave what has just changed to the next full registration."""
+        self._unannounced = True
+
     def announce(self, topic: str) -> None:
         """Tell the name servers of a topic that was created or changed."""
         for registrar in self.registrars:
@@ -139,6 +144,10 @@ class Broker:
         Args:
             topics: those to mention; None for all.
         """
+        if topics is None and self._unannounced:
+            # Name servers that know the present version, from an announcement since, would take nothing new from it.
+            self._unannounced = False
+            self.state.topics.renew(self._now_ms())
         table = self.state.topics.all()
         return Registration(
             cluster_name=self.config.cluster_name,

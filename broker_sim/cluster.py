@@ -3,7 +3,7 @@
 `async with` runs the servers in the caller's loop, `with` in a thread and loop of their own, for plain tests, other
 loops and subprocesses. The methods are the same.
 
-*Forks.* A child has no use for the servers of its parent: it closes the listening descriptors, without which a port
+*Forks.* A child has no use for the servers of its parent: it lets go of the listening sockets, without which a port
 stays connectable after its server is gone, and touches nothing else.
 
 Source: none in Java.
@@ -338,11 +338,7 @@ class Cluster:
     def _forget_after_fork(self) -> None:
         """Called in a child process: what it inherited is not its own."""
         self._forked = True
-        for descriptor in self._servers.listening_descriptors():
-            try:
-                os.close(descriptor)
-            except OSError:
-                pass
+        self._servers.release_after_fork()
 
     def _close_at_exit(self) -> None:
         """Called when the process ends."""

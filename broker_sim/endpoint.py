@@ -40,7 +40,7 @@ class Session(Context[Any]):
 
     Args:
         endpoint: where it was accepted.
-        number: the how-manieth accepted connection of the cluster it is, from 1.
+        number: which of the cluster's accepted connections it is, counted from 1.
     """
 
     def __init__(self, endpoint: Endpoint, number: int) -> None:
@@ -226,8 +226,7 @@ class Endpoint:
             await connection.wait_lost()
         self._closing = []
 
-    def descriptors(self) -> list[int]:
-        """The listening descriptors of the process, for a child that inherited them by a fork."""
-        if not isinstance(self._listener, TcpListener):
-            return []
-        return self._listener.descriptors
+    def release_after_fork(self) -> None:
+        """In a child that inherited it: let go of the port."""
+        if isinstance(self._listener, TcpListener):
+            self._listener.release_after_fork()

@@ -45,6 +45,8 @@ class Exchange(msgspec.Struct, frozen=True, gc=False):
         code: the request's code.
         received_at: seconds from the start of the cluster to the arrival.
         replied_at: seconds from the start to the answer; None if nothing was answered.
+        incoming: the request as it came; `request` decodes it.
+        reply_frame: the whole frame of the answer, empty if there was none; `reply` decodes it.
         incoming: the request as it came, its header undecoded.
         reply_frame: the whole frame of the answer; empty if nothing was answered.
     """

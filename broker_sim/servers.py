@@ -198,10 +198,11 @@ class Servers:
             registrar.start()
         await wait_tried(registrars)
 
-    def listening_descriptors(self) -> list[int]:
-        """The listening descriptors of the process, for a child that inherited them by a fork."""
+    def release_after_fork(self) -> None:
+        """In a child that inherited them: let go of all ports."""
         servers: list[Broker | NameServer] = [*self.name_servers, *self.brokers.values()]
-        return [descriptor for server in servers for descriptor in server.endpoint.descriptors()]
+        for server in servers:
+            server.endpoint.release_after_fork()
 
     # --- using them
 
@@ -237,6 +238,7 @@ class Servers:
         for broker in list(self.brokers.values()) if names is None else [self.broker(name) for name in names]:
             broker.create_topic(config)
             if not propagate:
+                broker.keep_to_itself()
                 continue
             registration = broker.registration((config.topic_name,))
             for name_server in self.name_servers:

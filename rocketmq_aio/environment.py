@@ -134,10 +134,16 @@ class TcpListener:
         """Stop listening at once. Accepted connections stay."""
         self._server.close()
 
-    @property
-    def descriptors(self) -> list[int]:
-        """The listening descriptors: a child that inherits them by a fork must close them, or the port stays open."""
-        return [sock.fileno() for sock in self._server.sockets]
+    def release_after_fork(self) -> None:
+        """In a child: let go of the port, which would otherwise stay connectable after the parent has closed it.
+
+        The descriptors' numbers stay taken, by the null device: the inherited objects still own them, and would close
+        somebody else's file when they are collected.
+        """
+        for sock in self._server.sockets:
+            null = os.open(os.devnull, os.O_RDWR)
+            os.dup2(null, sock.fileno())
+            os.close(null)
 
 
 class TcpNetwork:

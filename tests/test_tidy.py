@@ -190,7 +190,7 @@ def test_rule_finds_what_is_wrong(rule: Rule, files: list[tuple[str, str]]) -> N
 
 RIGHT = [
     (tidy.floors, [CODES, ("rocketmq_aio/net/pool.py", "from rocketmq_aio import codes")]),
-    (tidy.floors, [SENDER, ("broker_sim/simulate.py", "import rocketmq_aio.send")]),
+    (tidy.floors, [SENDER, ("broker_sim/simulation.py", "import rocketmq_aio.send")]),
     (
         tidy.circles,
         [("rocketmq_aio/a.py", "if TYPE_CHECKING:\n    from . import b"), ("rocketmq_aio/b.py", "from . import a")],

@@ -23,7 +23,7 @@ FLOOR_0 = frozenset({"codes", "errors", "message", "properties", "config", "envi
 FLOOR_CLIENT, FLOOR_DOOR = 3, 4
 """What is not in FLOOR_0, `wire` (1) or `net` (2) is the client; the package itself is the door."""
 
-SEES_CLIENT = ("broker_sim/simulate.py", "broker_sim/plugin.py", "broker_sim/cli.py")
+SEES_CLIENT = ("broker_sim/simulation.py", "broker_sim/plugin.py", "broker_sim/cli.py")
 
 LATE_IMPORTS = {
     "rocketmq_aio/__init__.py": "exports lazily",

@@ -94,8 +94,8 @@ def send(context: Context[BrokerState], header: SendHeader, body: bytes) -> Fram
         record = encode_stored(
             topic=topic, body=body, property_string=properties, queue_id=queue_id, born_timestamp_ms=born_timestamp_ms,
             born_host=context.peer, store_host=sending.store_host, flag=flag, sys_flag=sys_flag,
-            queue_offset=queue_offset, physical_offset=physical_offset, store_timestamp_ms=context.now_ms,
-            reconsume_times=header.reconsume_times or 0,
+            queue_offset=queue_offset, physical_offset=physical_offset,
+            store_timestamp_ms=store.stored_ms(context.now_ms), reconsume_times=header.reconsume_times or 0,
         )  # fmt: skip
     except LocalProtocolError:  # too many properties
         return _illegal(broker)
@@ -208,7 +208,8 @@ def _send_batch(context: Context[BrokerState], header: SendHeader, body: bytes, 
                 topic=topic, body=entry_body, property_string=_ended(own) + tail, queue_id=queue_id,
                 born_timestamp_ms=header.born_timestamp or 0, born_host=context.peer, store_host=sending.store_host,
                 flag=flag, sys_flag=header.sys_flag or 0, queue_offset=queue_offset + len(records),
-                physical_offset=end, store_timestamp_ms=context.now_ms, reconsume_times=header.reconsume_times or 0,
+                physical_offset=end, store_timestamp_ms=store.stored_ms(context.now_ms),
+                reconsume_times=header.reconsume_times or 0,
             )  # fmt: skip
             records.append(record)
             message_ids.append(sending.message_id(end))

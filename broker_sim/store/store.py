@@ -26,7 +26,14 @@ class Store:
 
     def __init__(self) -> None:
         self.physical_offset = 0
+        self._stored_ms = 0
         self._logs: dict[str, dict[int, QueueLog]] = {}
+
+    def stored_ms(self, now_ms: int) -> int:
+        """The store time of a record that comes now: it never falls, whatever the clock does, for it is searched by."""
+        if now_ms > self._stored_ms:
+            self._stored_ms = now_ms
+        return self._stored_ms
 
     def open_log(self, topic: str, queue_id: int) -> QueueLog:
         """The log of a queue, made if need be; nobody checks here whether topic and queue exist."""

@@ -38,8 +38,12 @@ class TopicTable:
         if self._configs.get(config.topic_name) == config:
             return False
         self._configs[config.topic_name] = config
-        self.version = DataVersion(timestamp=now_ms, counter=self.version.counter + 1)
+        self.renew(now_ms)
         return True
+
+    def renew(self, now_ms: int) -> None:
+        """Change the version, so that whoever compares versions reads the table anew."""
+        self.version = DataVersion(timestamp=now_ms, counter=self.version.counter + 1)
 
     def all(self) -> dict[str, TopicConfig]:
         """All topics by name; a copy."""

@@ -7,7 +7,7 @@ import random
 import sys
 
 from broker_sim.cluster import Cluster
-from broker_sim.simulate import simulate
+from broker_sim.simulation import simulate
 from rocketmq_aio import Message, Producer, ProducerConfig, RocketMQError, Window
 
 

@@ -172,6 +172,21 @@ def test_topic_that_is_not_propagated() -> None:
     in_virtual_time(main)
 
 
+def test_a_later_announcement_does_not_hide_what_was_kept_back() -> None:
+    """A change with propagate=False reaches the name server in 30 s, also when another topic is announced meanwhile."""
+
+    async def main(cluster: Cluster) -> None:
+        cluster.create_topic("A", queues=4)
+        cluster.create_topic("A", queues=8, propagate=False)
+        cluster.create_topic("B")
+        registry = cluster._servers.name_servers[0].registry
+        assert registry.route("A").queue_datas[0].write_queue_nums == 4
+        await asyncio.sleep(31)
+        assert registry.route("A").queue_datas[0].write_queue_nums == 8
+
+    in_virtual_time(main)
+
+
 @pytest.mark.parametrize("world", WORLDS)
 def test_broker_stops_and_starts(world: str) -> None:
     """A stopped broker has no route and no port; started again it is at the same address, with its messages."""

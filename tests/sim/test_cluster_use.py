@@ -315,9 +315,9 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
     assert (done.returncode, done.stderr) == (0, "")
 
 
-@pytest.mark.parametrize("first", ["import broker_sim.simulate", "from broker_sim.simulate import simulate", "pass"])
+@pytest.mark.parametrize("first", ["import broker_sim.simulation", "from broker_sim.simulation import Simulate", ""])
 def test_simulate_is_the_decorator(first: str) -> None:
-    """`broker_sim.simulate` is what tests are decorated with, whoever imported the file of that name before."""
+    """`broker_sim.simulate` is what tests are decorated with, whoever imported its file before."""
     program = f"{first}\nimport broker_sim\nassert broker_sim.simulate.run and broker_sim.simulate(seed=1)"
     subprocess.run([sys.executable, "-c", program], check=True)
 

@@ -199,3 +199,21 @@ def _in_child(producer: Producer, child: object) -> str:
     asyncio.set_event_loop(None)
     asyncio.run(inherited())
     return " ".join(asyncio.run(child()))  # type: ignore[operator]
+
+
+def test_store_times_never_fall() -> None:
+    """The broker's clock is set back an hour: searching by time, which needs rising store times, stays right."""
+
+    async def main(environment: Environment) -> None:
+        async with Cluster(topics={"T": 1}, environment=environment) as cluster:
+            async with Producer("g", namesrv=cluster.namesrv, environment=environment) as producer:
+                for n in range(10):
+                    if n == 5:
+                        environment.clock.step(-3600)
+                    await producer.send(Message("T", b"%d" % n))
+            times = [message.store_timestamp_ms for message in cluster.messages("T")]
+            assert times == sorted(times)
+            log = cluster._servers.brokers["broker-a"].state.store.log("T", 0)
+            assert [log.first_stored_at_or_after(time) for time in times] == [times.index(time) for time in times]
+
+    run_virtual(main)

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from broker_sim.cluster import Cluster
-from broker_sim.simulate import simulate
+from broker_sim.simulation import simulate
 from broker_sim.worlds.hang import DeadlockError
 from broker_sim.worlds.memory import MemoryNetwork
 from rocketmq_aio.environment import Environment, housekeeping
@@ -115,15 +115,13 @@ def test_what_cannot_be_simulated() -> None:
 
 
 def test_a_decorator_needs_its_parentheses() -> None:
-    """`@simulate` alone is told so, from the package and from the module."""
+    """`@simulate` alone is told so."""
 
     async def some_test(cluster: Cluster) -> None: ...
 
     bare: Any = simulate
-    module: Any = sys.modules["broker_sim.simulate"]
-    for decorator in (bare, module):
-        with pytest.raises(TypeError, match=r"write @simulate\(\)"):
-            decorator(some_test)
+    with pytest.raises(TypeError, match=r"write @simulate\(\)"):
+        bare(some_test)
 
 
 def test_run_wants_a_coroutine_function() -> None:
@@ -235,21 +233,9 @@ def test_nothing_is_left_behind() -> None:
     assert network.open_ends == 0
 
 
-def test_the_module_is_what_it_exports() -> None:
-    """Importing the module makes it an attribute of the package, under a name that users call."""
-    module: Any = sys.modules["broker_sim.simulate"]
-
-    @module(seed=3)
-    async def answer(cluster: Cluster) -> int:
-        return 42
-
-    assert answer() == 42
-    assert module.run == simulate.run
-
-
 HISTORY = """
 import asyncio
-from broker_sim.simulate import simulate
+from broker_sim.simulation import simulate
 from tests.sim.test_simulate import send
 
 async def main(cluster):

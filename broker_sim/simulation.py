@@ -13,10 +13,8 @@ from __future__ import annotations
 
 import functools
 import inspect
-import sys
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
-from types import ModuleType
 from typing import Any, Never, TypeVar
 
 from broker_sim.cluster import Cluster
@@ -24,7 +22,7 @@ from broker_sim.worlds.runner import run_virtual
 from broker_sim.worlds.virtual_loop import HANG_AFTER
 from rocketmq_aio.environment import Environment
 
-__all__ = ["Simulate", "run", "simulate"]
+__all__ = ["Simulate", "simulate"]
 
 T = TypeVar("T")
 
@@ -135,15 +133,3 @@ def _check_options(seed: object, hang_after: object, cluster_options: dict[str, 
 
 simulate = Simulate()
 """Virtual time for tests (`@simulate(…)`) and scripts (`simulate.run(main)`)."""
-
-run = simulate.run
-
-
-class _CallableModule(ModuleType):
-    """The package's attribute `simulate` is this module as soon as somebody imports it. So the module does the same."""
-
-    def __call__(self, *misplaced: Never, **options: Any) -> Callable[[Callable[..., Awaitable[T]]], Callable[..., T]]:
-        return simulate(*misplaced, **options)
-
-
-sys.modules[__name__].__class__ = _CallableModule
