@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+from collections import defaultdict
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from itertools import count
 from typing import Any
@@ -23,7 +24,7 @@ from broker_sim.history import History
 from broker_sim.name_server import NameServer
 from broker_sim.registrar import wait_tried
 from rocketmq_aio.environment import Environment
-from rocketmq_aio.errors import ConfigError, StateError
+from rocketmq_aio.errors import ClosedError, ConfigError, StateError
 from rocketmq_aio.message import MessageExt
 from rocketmq_aio.wire.bodies import TopicConfig
 
@@ -75,6 +76,9 @@ class Servers:
         self.brokers: dict[str, Broker] = {}
         self.history = History(history_max)
         self.namesrv = ""
+        # Stopping and starting one server take turns; several threads may ask for them at once.
+        self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._closed = False
         self._count = name_servers
         self._configs = configs
         self._topics = topics
@@ -134,7 +138,8 @@ class Servers:
             ) from error
 
     async def close(self) -> None:
-        """Let the brokers leave, and close everything. No peer is waited for."""
+        """Let the brokers leave, and close everything. No peer is waited for, and no start that is under way."""
+        self._closed = True
         await self._stop([*self.brokers.values()], [*self.name_servers])
 
     async def _stop(self, brokers: Sequence[Broker], name_servers: Sequence[NameServer] = ()) -> None:
@@ -151,7 +156,9 @@ class Servers:
 
     async def stop_broker(self, broker: Broker) -> None:
         """Stop a broker, and take it out of the tables of the cluster's own name servers."""
-        if broker.running:
+        async with self._turns[broker.name]:
+            if not broker.running:
+                return
             registration = broker.registration(())
             for name_server in self.name_servers:
                 name_server.registry.unregister(
@@ -163,40 +170,57 @@ class Servers:
         """Start a broker again, and wait for its registrations as `wait_tried` does.
 
         Raises:
-            StateError: it cannot listen.
+            StateError: it cannot listen, or the cluster was closed meanwhile.
         """
-        if broker.running:
-            return
-        try:
-            await self._listen(broker.name, broker.start)
-            await wait_tried(broker.registrars)
-        except BaseException:
-            broker.abort()
-            raise
+        async with self._turns[broker.name]:
+            self._check_open()
+            if broker.running:
+                return
+            try:
+                await self._listen(broker.name, broker.start)
+                self._check_open()
+                await wait_tried(broker.registrars)
+                self._check_open()
+            except BaseException:
+                broker.abort()
+                raise
 
     async def stop_name_server(self, name_server: NameServer) -> None:
         """Stop a name server."""
-        await self._stop((), [name_server])
+        async with self._turns[name_server.name]:
+            await self._stop((), [name_server])
 
     async def start_name_server(self, name_server: NameServer) -> None:
         """Start a name server again, and wait until the running brokers have registered with it.
 
         Raises:
-            StateError: it cannot listen.
+            StateError: it cannot listen, or the cluster was closed meanwhile.
         """
-        if name_server.running:
-            return
-        await self._listen(name_server.name, name_server.start)
-        registrars = [
-            registrar
-            for broker in self.brokers.values()
-            if broker.running
-            for registrar in broker.registrars
-            if registrar.address == name_server.local_address
-        ]
-        for registrar in registrars:
-            registrar.start()
-        await wait_tried(registrars)
+        async with self._turns[name_server.name]:
+            self._check_open()
+            if name_server.running:
+                return
+            try:
+                await self._listen(name_server.name, name_server.start)
+                self._check_open()
+                registrars = [
+                    registrar
+                    for broker in self.brokers.values()
+                    if broker.running
+                    for registrar in broker.registrars
+                    if registrar.address == name_server.local_address
+                ]
+                for registrar in registrars:
+                    registrar.start()
+                await wait_tried(registrars)
+                self._check_open()
+            except BaseException:
+                name_server.abort()
+                raise
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ClosedError("The cluster was closed while a server started.")
 
     def release_after_fork(self) -> None:
         """In a child that inherited them: let go of all ports."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Coroutine
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from typing import Any, TypeVar
 
 from rocketmq_aio.errors import ClosedError, StateError
@@ -97,16 +97,24 @@ class LoopThread:
         except RuntimeError:
             coroutine.close()
             raise ClosedError("The cluster's thread has ended.") from None
-        try:
-            return future.result(timeout)
-        except TimeoutError:
-            if future.done():
-                raise  # the call's own
-            future.cancel()
-            raise StateError(
-                f"The cluster's thread did not answer within {timeout:g} s.",
-                hint="Does a function that was given to the cluster block its loop?",
-            ) from None
+        step = CALL_TIMEOUT if timeout is None else timeout
+        while True:
+            try:
+                return future.result(step)
+            except CancelledError:
+                raise ClosedError("The cluster was closed meanwhile.") from None
+            except TimeoutError:
+                if future.done():
+                    raise  # the call's own
+                if not self._thread.is_alive():  # it ended between taking the call and running it
+                    raise ClosedError("The cluster's thread has ended.") from None
+                if timeout is None:
+                    continue
+                future.cancel()
+                raise StateError(
+                    f"The cluster's thread did not answer within {timeout:g} s.",
+                    hint="Does a function that was given to the cluster block its loop?",
+                ) from None
 
     def close(self) -> None:
         """End the loop and the thread. Idempotent."""

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
+import threading
+import warnings
 
 import pytest
 
@@ -12,7 +15,7 @@ from broker_sim.config import BrokerConfig
 from broker_sim.worlds.runner import run_virtual
 from rocketmq_aio.codes import RequestCode
 from rocketmq_aio.environment import Environment
-from rocketmq_aio.errors import StateError
+from rocketmq_aio.errors import ClosedError, StateError
 from tests.sim.test_cluster import route
 from tests.support.raw_client import RawClient
 from tests.support.servers import Server
@@ -170,3 +173,33 @@ def test_a_host_that_is_not_here(world: str) -> None:
             assert "another program" not in str(caught.value)
 
     run_in(world, main)
+
+
+def test_threads_that_stop_and_start_while_it_is_closed() -> None:
+    """Several threads stop and start brokers, one closes the cluster: each is told in its turn, and nothing is left."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        outcomes: list[BaseException] = []
+        busy = threading.Semaphore(0)
+        cluster = Cluster(brokers=2, topics=["T"])
+
+        def work(name: str) -> None:
+            broker = cluster.broker(name)
+            try:
+                while True:
+                    broker.stop()
+                    broker.start()
+                    busy.release()
+            except BaseException as error:
+                outcomes.append(error)
+
+        with cluster:
+            threads = [threading.Thread(target=work, args=(name,)) for name in ("broker-a", "broker-a", "broker-b")]
+            for thread in threads:
+                thread.start()
+            for _ in range(6):
+                assert busy.acquire(timeout=30)
+        for thread in threads:
+            thread.join(30)
+        assert [type(outcome) for outcome in outcomes] == [ClosedError] * 3, outcomes
+        gc.collect()
