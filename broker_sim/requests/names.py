@@ -8,13 +8,12 @@ from __future__ import annotations
 import re
 
 __all__ = [
-    "DLQ_PREFIX", "NOT_TO_BE_SENT_TO", "RETRY_PREFIX", "TBW102", "group_name_is_legal", "is_system_topic",
+    "NOT_TO_BE_SENT_TO", "RETRY_PREFIX", "TBW102", "group_name_is_legal", "is_system_topic",
     "topic_name_problem",
 ]
 
 TBW102 = "TBW102"
 RETRY_PREFIX = "%RETRY%"
-DLQ_PREFIX = "%DLQ%"
 
 TOPIC_LENGTH_MAX = 127
 GROUP_LENGTH_MAX = 120
