@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from broker_sim.worlds.runner import run_virtual
+from broker_sim.worlds.virtual_loop import VirtualLoop
 from rocketmq_aio.environment import Environment
 
 try:
@@ -66,6 +67,13 @@ def run_in(world: str, main: Callable[[Environment], Awaitable[Any]], *, seed: i
 
 async def _await(main: Callable[[Environment], Awaitable[Any]]) -> Any:
     return await main(Environment.system())
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Wait until something holds, in any world: a look a turn, and in virtual time a step of the clock."""
+    virtual = isinstance(asyncio.get_running_loop(), VirtualLoop)
+    while not condition():
+        await asyncio.sleep(0.0005 if virtual else 0)
 
 
 def leftovers(network: CountingNetwork) -> dict[str, int]:
