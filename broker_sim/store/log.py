@@ -18,7 +18,9 @@ from array import array
 from collections.abc import Callable
 from struct import Struct
 
-__all__ = ["QueueLog", "record_physical_offset", "record_store_timestamp_ms"]
+from rocketmq_aio.wire.stored import record_physical_offset, record_store_timestamp_ms
+
+__all__ = ["QueueLog"]
 
 CHUNK_BYTES = 256 * 1024
 
@@ -26,27 +28,6 @@ _PLACE_BITS = 32
 _PLACE_MASK = (1 << _PLACE_BITS) - 1
 
 _unpack_size = Struct(">i").unpack_from
-_unpack_long = Struct(">q").unpack_from
-_PHYSICAL_OFFSET_AT = 28
-_SYS_FLAG_LOW_BYTE_AT = 39
-_BORN_HOST_V6 = 0x10
-_STORE_TIMESTAMP_AT = 56
-_IPV6_EXTRA = 12
-
-
-def record_physical_offset(chunk: bytes | bytearray, place: int) -> int:
-    """The physical offset in the record that begins at `place`."""
-    offset: int = _unpack_long(chunk, place + _PHYSICAL_OFFSET_AT)[0]
-    return offset
-
-
-def record_store_timestamp_ms(chunk: bytes | bytearray, place: int) -> int:
-    """The store time in the record that begins at `place`, in milliseconds since 1970."""
-    at = place + _STORE_TIMESTAMP_AT
-    if chunk[place + _SYS_FLAG_LOW_BYTE_AT] & _BORN_HOST_V6:
-        at += _IPV6_EXTRA
-    timestamp: int = _unpack_long(chunk, at)[0]
-    return timestamp
 
 
 class QueueLog:

@@ -27,6 +27,7 @@ from rocketmq_aio.wire.ids import offset_message_id
 __all__ = [
     "MAGIC_V1", "MAGIC_V2", "StoredMessage", "decode_many", "decode_stored", "encode_stored", "host_text",
     "message_ext", "parse_host", "patch_stored",
+    "record_physical_offset", "record_store_timestamp_ms",
 ]
 
 #: DA A3 20 A7: the topic's length has one byte.
@@ -214,6 +215,21 @@ def patch_stored(record: bytearray, queue_offset: int, physical_offset: int, sto
             f"Queue offset {queue_offset}, physical offset {physical_offset} or time {store_timestamp_ms} ms has more "
             "than 64 bits."
         ) from None
+
+
+def record_physical_offset(chunk: bytes | bytearray, place: int) -> int:
+    """The physical offset in the record that begins at `place`, without decoding it."""
+    offset: int = _TIMESTAMP.unpack_from(chunk, place + _OFFSETS_AT + 8)[0]
+    return offset
+
+
+def record_store_timestamp_ms(chunk: bytes | bytearray, place: int) -> int:
+    """The store time in the record that begins at `place`, in milliseconds since 1970, without decoding it."""
+    at = place + _STORE_TIMESTAMP_AT
+    if chunk[place + _SYS_FLAG_LOW_BYTE_AT] & _BORN_HOST_V6:
+        at += _IPV6_EXTRA
+    timestamp: int = _TIMESTAMP.unpack_from(chunk, at)[0]
+    return timestamp
 
 
 def decode_stored(data: bytes | bytearray | memoryview, position: int = 0) -> tuple[StoredMessage, int]:
