@@ -1,7 +1,7 @@
 """The journey of a message: from `send` to its acknowledgement.
 
 *Warm path.* `send` is one coroutine with one suspension. It looks a lane up, formats the frame, and awaits the answer.
-What is rare (a cold route, no connection, no room, an option) is one `return await self._send_slow(...)`.
+What is rare (a cold route, no connection, no room) is one `return await self._send_slow(...)`.
 
 *Slow path.* It waits for room, route, connection and socket, in that order and within one deadline, then sends the same
 bytes on the same lane. A property of the two: they give the same results.

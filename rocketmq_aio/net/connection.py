@@ -94,7 +94,7 @@ class Connection(asyncio.Protocol):
         self._opaque = 1
         self._reads = 0
         self._out: list[bytes] = []
-        self._reading = False
+        self._reading = False  # a chunk is being dealt with; its end flushes what was answered
         self._out_bytes = 0  # of frames from `write`
         self._held: Iterator[tuple[int, bytes, bytes]] | None = None  # arrived, and not dealt with while it is full
         self._has_large = False
@@ -130,7 +130,7 @@ class Connection(asyncio.Protocol):
         self._opaque = (opaque + 1) & OPAQUE_MAX
         out = self._out
         loop = self._loop
-        if not out:
+        if not out:  # `_schedule_flush`, without the cost of a call
             if self.closed:
                 self._check_open()
             loop.call_soon(self._flush)

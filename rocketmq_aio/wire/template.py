@@ -1,8 +1,8 @@
 """The header of a send, encoded but for what differs from message to message.
 
-Everything of a send's header that is constant for one queue is encoded once, when a route arrives. What is left is one
-`%` of a bytes object, which is the fastest encoder that Python has. It gives exactly the bytes of the generic encoder
-(`RemotingCommand.encode`); a property test holds the two equal.
+Everything of a send's header that is constant for one queue is encoded once, at the queue's first turn. What is left is
+one `%` of a bytes object, which is the fastest encoder that Python has. It gives exactly the bytes of the generic
+encoder (`RemotingCommand.encode`); a property test holds the two equal.
 
 Source: `SendMessageRequestHeaderV2.java`, `RemotingCommand.java` (5.3.3).
 """
