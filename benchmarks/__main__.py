@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: awaited sends against a raw echo of the same frames, round by round in one run."""
+"""`python -m benchmarks`: awaited sends against a raw echo and a bare client, round by round in one run."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ COUNTED = {1: 2_000, 512: 20_480}
     help="1: both ends on one loop. 2: the servers in a process of their own.",
 )
 def main(quick: bool, rounds: int, messages: int, widths: tuple[int, ...], body: int, processes: str) -> None:
-    """Measure awaited sends against a raw echo of the same frames.
+    """Measure awaited sends against a raw echo of the same frames, and against a client that does nothing else.
 
-    Both programs take turns, round by round; a ratio is the median of the rounds' ratios. Figures in microseconds
+    The programs take turns, round by round; a ratio is the median of the rounds' ratios. Figures in microseconds
     depend on the machine and on what else it does: ratios and counts are what holds. It fails, with exit code 1, if a
     message was not acknowledged or is not in the store as it was acknowledged.
     """
@@ -87,16 +87,16 @@ def measure(
 
     async def on_one_loop() -> Series:
         async with Servers() as servers:
-            pairs = await alternate(
+            done = await alternate(
                 servers, rounds=rounds, messages=messages, in_flight=in_flight, bodies=bodies, exchange=exchange
             )
-        return Series(processes, in_flight, body, pairs)
+        return Series(processes, in_flight, body, done)
 
     async def between_processes(servers: ServerProcess) -> Series:
-        pairs = await alternate(
+        done = await alternate(
             servers, rounds=rounds, messages=messages, in_flight=in_flight, bodies=bodies, exchange=exchange
         )
-        return Series(processes, in_flight, body, pairs)
+        return Series(processes, in_flight, body, done)
 
     if processes == 1:
         return run(on_one_loop())

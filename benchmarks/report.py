@@ -10,11 +10,12 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.counts import Counts
-from benchmarks.workload import Pair, Sample
+from benchmarks.workload import Round, Sample
 
 __all__ = ["Goal", "Series", "counts_table", "goals", "make_console", "series_table", "spread"]
 
 PLAIN_WIDTH = 120
+_NAMES = {"echo": "raw echo", "bare": "bare client", "send": "send"}
 
 
 class Series(msgspec.Struct, frozen=True):
@@ -24,18 +25,23 @@ class Series(msgspec.Struct, frozen=True):
         processes: 1 if both ends share a loop, 2 if the servers have a process of their own.
         in_flight: messages at a time.
         body_bytes: the size of a body.
-        pairs: the rounds.
+        rounds: what was measured.
     """
 
     processes: int
     in_flight: int
     body_bytes: int
-    pairs: Sequence[Pair]
+    rounds: Sequence[Round]
 
-    def ratios(self, value: Callable[[Sample], float | None]) -> list[float]:
-        """Send to echo, for each round in which both have the value, and the echo's is not zero."""
-        found = [(value(pair.send), value(pair.echo)) for pair in self.pairs]
-        return [send / echo for send, echo in found if send is not None and echo]
+    def ratios(self, value: Callable[[Sample], float | None], *, to: str = "echo") -> list[float]:
+        """Send to another program, for each round in which both have the value, and the other's is not zero.
+
+        Args:
+            value: what is compared.
+            to: the other program: `echo` or `bare`.
+        """
+        found = [(value(one.send), value(getattr(one, to))) for one in self.rounds]
+        return [send / other for send, other in found if send is not None and other]
 
 
 class Goal(msgspec.Struct, frozen=True):
@@ -71,12 +77,12 @@ def spread(values: Sequence[float], digits: int = 2) -> str:
 
 
 def series_table(series: Series) -> Table:
-    """Echo, send and their ratio: median, smallest and largest of the rounds."""
+    """All programs, and the ratios of the send to the others: median, smallest and largest of the rounds."""
     where = "both ends on one loop" if series.processes == 1 else "two processes"
-    first = series.pairs[0].send
+    first = series.rounds[0].send
     table = Table(
         title=f"{series.in_flight} in flight, {series.body_bytes:,} bytes, {where}: "
-        f"{len(series.pairs)} rounds of {first.messages:,} messages",
+        f"{len(series.rounds)} rounds of {first.messages:,} messages",
         title_justify="left",
     )
     table.add_column("")
@@ -85,13 +91,14 @@ def series_table(series: Series) -> Table:
     headings = ["CPU µs, both ends"] if series.processes == 1 else ["client CPU µs", "server CPU µs"]
     for heading in headings:
         table.add_column(heading, justify="right")
-    for name, samples in (
-        ("raw echo", [pair.echo for pair in series.pairs]),
-        ("send", [pair.send for pair in series.pairs]),
-    ):
-        table.add_row(name, *(_cell(column, samples) for column in _columns(series)))
-    ratios = [spread(found) if (found := series.ratios(value)) else "" for value, _ in _columns(series)]
-    table.add_row("send / raw", *ratios, style="bold")
+    for name in ("echo", "bare", "send"):
+        samples = [getattr(one, name) for one in series.rounds]
+        table.add_row(_NAMES[name], *(_cell(column, samples) for column in _columns(series)))
+    for other in ("echo", "bare"):
+        ratios = [
+            spread(found) if (found := series.ratios(value, to=other)) else "" for value, _ in _columns(series)
+        ]
+        table.add_row(f"send / {_NAMES[other].split()[0]}", *ratios, style="bold")
     return table
 
 
@@ -140,7 +147,7 @@ def goals(all_series: Sequence[Series], all_counts: Sequence[Counts]) -> list[Go
         if series.body_bytes != 1024:
             continue
         if series.processes == 2 and series.in_flight == 512:
-            cpu = median(pair.send.client_cpu / pair.send.messages for pair in series.pairs)
+            cpu = median(one.send.client_cpu / one.send.messages for one in series.rounds)
             found.append(Goal("client CPU of a send, 512 in flight", cpu * 1e6, 5.0, " µs"))
         if series.processes == 1 and series.in_flight == 1:
             ratio = median(series.ratios(lambda sample: sample.p50))

@@ -1,4 +1,4 @@
-"""The other end of a measurement: an echo server and a simulated cluster, in this loop or in a process of their own.
+"""The other end of a measurement: an echo, a bare server and a simulated cluster, in this loop or in their own process.
 
 `Servers` has them in the loop that runs. `ServerProcess` starts a process with its own `Servers`, and passes the same
 calls on; so that what is measured on one loop and between two processes is the same program.
@@ -15,10 +15,12 @@ from multiprocessing.connection import Connection as Pipe
 from types import TracebackType
 from typing import Any, Protocol, Self
 
+from benchmarks.bare import BareServer
 from benchmarks.echo import EchoServer
 from benchmarks.machine import run
 from benchmarks.verify import Stored, stored_of
 from broker_sim import Cluster
+from rocketmq_aio.wire.stored import decode_stored
 
 __all__ = ["HOST", "ServerError", "ServerProcess", "Servers", "ServersLike"]
 
@@ -38,6 +40,12 @@ class ServersLike(Protocol):
 
     async def open_echo(self, reply: bytes) -> int:
         """Start an echo server that answers with `reply`. Returns its port."""
+
+    async def open_bare(self, queues: int) -> int:
+        """Start a bare server, or empty the one that runs. Returns its port."""
+
+    async def bare_bodies(self) -> list[list[bytes]]:
+        """The bodies that the bare server stored, by queue and offset."""
 
     async def open_cluster(self, brokers: int, topics: dict[str, int]) -> str:
         """Start a new cluster. Returns its name servers' addresses."""
@@ -61,6 +69,8 @@ class Servers:
         self._cluster: Cluster | None = None
         self._cluster_stack = AsyncExitStack()
         self._echo: asyncio.Server | None = None
+        self._bare: asyncio.Server | None = None
+        self._bare_logs: list[list[bytes]] = []
 
     async def __aenter__(self) -> Self:
         return self
@@ -69,9 +79,10 @@ class Servers:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self.close_cluster()
-        if self._echo is not None:
-            self._echo.close()
-            await self._echo.wait_closed()
+        for server in (self._echo, self._bare):
+            if server is not None:
+                server.close()
+                await server.wait_closed()
 
     async def open_echo(self, reply: bytes) -> int:
         """See `ServersLike`."""
@@ -79,6 +90,19 @@ class Servers:
         self._echo = await asyncio.get_running_loop().create_server(lambda: EchoServer(reply), HOST, 0)
         port: int = self._echo.sockets[0].getsockname()[1]
         return port
+
+    async def open_bare(self, queues: int) -> int:
+        """See `ServersLike`."""
+        self._bare_logs[:] = [[] for _ in range(queues)]
+        if self._bare is None:
+            loop = asyncio.get_running_loop()
+            self._bare = await loop.create_server(lambda: BareServer(self._bare_logs), HOST, 0)
+        port: int = self._bare.sockets[0].getsockname()[1]
+        return port
+
+    async def bare_bodies(self) -> list[list[bytes]]:
+        """See `ServersLike`."""
+        return [[decode_stored(record)[0].body for record in log] for log in self._bare_logs]
 
     async def open_cluster(self, brokers: int, topics: dict[str, int]) -> str:
         """See `ServersLike`."""
@@ -140,6 +164,16 @@ class ServerProcess:
         """See `ServersLike`."""
         port: int = self._ask("open_echo", reply)
         return port
+
+    async def open_bare(self, queues: int) -> int:
+        """See `ServersLike`."""
+        port: int = self._ask("open_bare", queues)
+        return port
+
+    async def bare_bodies(self) -> list[list[bytes]]:
+        """See `ServersLike`."""
+        bodies: list[list[bytes]] = self._ask("bare_bodies")
+        return bodies
 
     async def open_cluster(self, brokers: int, topics: dict[str, int]) -> str:
         """See `ServersLike`."""

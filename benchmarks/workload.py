@@ -1,6 +1,6 @@
-"""The measured programs: awaited sends, and the raw echo with the same frames.
+"""The measured programs: awaited sends, the raw echo with the same frames, and the bare client between the two.
 
-Both do the same in the same way: as many tasks as messages are in flight, each of which awaits one after the other.
+All do the same in the same way: as many tasks as messages are in flight, each of which awaits one after the other.
 What was acknowledged is kept, and compared with what the servers have once the clocks have stopped.
 """
 
@@ -14,12 +14,15 @@ from typing import Any
 
 import msgspec
 
+from benchmarks.bare import BareClient, BareResult
 from benchmarks.echo import EchoClient
 from benchmarks.servers import HOST, ServersLike
 from benchmarks.verify import differences, summary
 from rocketmq_aio import Message, Producer, SendResult
 
-__all__ = ["TOPIC", "Pair", "Sample", "WrongError", "alternate", "echo_round", "make_bodies", "send_round"]
+__all__ = [
+    "TOPIC", "Round", "Sample", "WrongError", "alternate", "bare_round", "echo_round", "make_bodies", "send_round",
+]
 
 TOPIC = "BenchmarkTopic"
 QUEUES = 8
@@ -58,10 +61,11 @@ class Sample(msgspec.Struct, frozen=True):
         return self.messages / self.seconds
 
 
-class Pair(msgspec.Struct, frozen=True):
-    """One round: the echo and the send, one right after the other."""
+class Round(msgspec.Struct, frozen=True):
+    """One round: all programs, one right after the other."""
 
     echo: Sample
+    bare: Sample
     send: Sample
 
 
@@ -78,12 +82,12 @@ async def alternate(
     in_flight: int,
     bodies: list[bytes],
     exchange: tuple[bytes, bytes],
-) -> list[Pair]:
-    """Measure the echo and the send in turn.
+) -> list[Round]:
+    """Measure the programs in turn.
 
     Args:
         servers: the other end.
-        rounds: how many pairs.
+        rounds: how many.
         messages: in each round of each program.
         in_flight: tasks that await one message after the other. With one, latencies are taken.
         bodies: what is sent.
@@ -96,16 +100,17 @@ async def alternate(
     port = await servers.open_echo(reply)
     loop = asyncio.get_running_loop()
     _, client = await loop.create_connection(EchoClient, HOST, port)
-    pairs = []
+    done = []
     try:
         for _ in range(rounds):
             echo = await echo_round(servers, client, messages, in_flight, request, len(reply))
+            bare = await bare_round(servers, messages, in_flight, bodies)
             send = await send_round(servers, messages, in_flight, bodies)
-            pairs.append(Pair(echo, send))
+            done.append(Round(echo, bare, send))
     finally:
         client.close()
         await asyncio.sleep(0)
-    return pairs
+    return done
 
 
 async def echo_round(
@@ -139,6 +144,51 @@ async def echo_round(
     sample = await _measure(servers, messages, [task(numbers) for _ in range(in_flight)])
     if client.received - received != messages * reply_bytes:
         raise WrongError(f"The echo answered {client.received - received:,} bytes to {messages:,} messages.")
+    return _with_latencies(sample, times)
+
+
+async def bare_round(servers: ServersLike, messages: int, in_flight: int, bodies: list[bytes]) -> Sample:
+    """One round of the bare client.
+
+    Raises:
+        WrongError: what is stored is not what was acknowledged.
+    """
+    warm_up = messages // WARM_UP
+    results: list[BareResult | None] = [None] * (warm_up + messages)
+    times: list[int] = []
+    count = len(bodies)
+
+    async def send(numbers: Iterator[int]) -> None:
+        for number in numbers:
+            results[number] = await client.send(bodies[number % count])
+
+    async def send_timed(numbers: Iterator[int]) -> None:
+        clock = time.perf_counter_ns
+        for number in numbers:
+            asked = clock()
+            results[number] = await client.send(bodies[number % count])
+            times.append(clock() - asked)
+
+    task = send_timed if in_flight == 1 else send
+    port = await servers.open_bare(QUEUES)
+    loop = asyncio.get_running_loop()
+    _, client = await loop.create_connection(lambda: BareClient(TOPIC, QUEUES), HOST, port)
+    try:
+        numbers = iter(range(warm_up))
+        await _together([task(numbers) for _ in range(in_flight)])
+        times.clear()
+        numbers = iter(range(warm_up, warm_up + messages))
+        sample = await _measure(servers, messages, [task(numbers) for _ in range(in_flight)])
+    finally:
+        client.close()
+    stored = await servers.bare_bodies()
+    acknowledged = {
+        (result.queue_id, result.queue_offset): bodies[number % count]
+        for number, result in enumerate(results) if result is not None
+    }
+    there = {(queue_id, offset): body for queue_id, log in enumerate(stored) for offset, body in enumerate(log)}
+    if len(acknowledged) != len(results) or acknowledged != there:
+        raise WrongError("What the bare server stored is not what it acknowledged.")
     return _with_latencies(sample, times)
 
 

@@ -16,7 +16,7 @@ from benchmarks.machine import run, versions
 from benchmarks.report import Goal, Series, goals, spread
 from benchmarks.servers import HOST, ServerError, ServerProcess, Servers
 from benchmarks.verify import Stored, differences, stored_of, summary
-from benchmarks.workload import Pair, Sample, WrongError, echo_round, make_bodies, send_round
+from benchmarks.workload import Round, Sample, WrongError, bare_round, echo_round, make_bodies, send_round
 from broker_sim import Cluster
 from rocketmq_aio import Message, MessageQueue, Producer, SendResult, SendStatus
 
@@ -149,23 +149,44 @@ def test_server_process_reports_its_errors() -> None:
         run(main(servers))
 
 
-def pair(send_seconds: float, send_cpu: float, p50: float | None = None) -> Pair:
-    """A round of a thousand messages; the echo takes a millisecond and has a p50 of 10 µs."""
-    echo = Sample(1_000, 0.001, 0.001, None, p50=1e-5)
-    return Pair(echo, Sample(1_000, send_seconds, send_cpu, None, p50=p50))
+def a_round(send_seconds: float, send_cpu: float, p50: float | None = None) -> Round:
+    """A round of a thousand messages; the echo takes 1 ms and has a p50 of 10 µs, the bare client twice that."""
+    echo, bare = (Sample(1_000, 0.001 * times, 0.001 * times, None, p50=1e-5 * times) for times in (1, 2))
+    return Round(echo, bare, Sample(1_000, send_seconds, send_cpu, None, p50=p50))
+
+
+def test_bare_round_fails_on_a_lost_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bare client's round, too, is compared with what its server has."""
+    bodies = make_bodies(32)
+
+    async def main() -> Sample:
+        async with Servers() as servers:
+            return await bare_round(servers, 100, 8, bodies)
+
+    assert run(main()).messages == 100
+    whole = Servers.bare_bodies
+
+    async def one_less(servers: Servers) -> list[list[bytes]]:
+        return [log[1:] for log in await whole(servers)]
+
+    monkeypatch.setattr(Servers, "bare_bodies", one_less)
+    with pytest.raises(WrongError, match="bare server"):
+        run(main())
 
 
 def test_ratio_is_that_of_each_round() -> None:
     """A ratio compares the two programs within a round, so that a slow round does not count for one of them."""
-    series = Series(1, 512, 1024, [pair(0.002, 0.004), pair(0.004, 0.004)])
+    series = Series(1, 512, 1024, [a_round(0.002, 0.004), a_round(0.004, 0.004)])
     assert series.ratios(lambda sample: sample.rate) == [0.5, 0.25]
+    assert series.ratios(lambda sample: sample.rate, to="bare") == [1.0, 0.5]
     assert spread([3.0, 1.0, 2.0], 1) == "2.0 [1.0..3.0]"
 
 
 def test_goals_are_judged() -> None:
     """Each measured figure that has a goal is compared with it; a figure over its limit is missed."""
     counted = Counts(100, 1, {"send": 1_200}, 100, 1, 2, 1.0)
-    found = goals([Series(2, 512, 1024, [pair(0.01, 0.004)]), Series(1, 1, 1024, [pair(0.01, 0.02, 2e-5)])], [counted])
+    series = [Series(2, 512, 1024, [a_round(0.01, 0.004)]), Series(1, 1, 1024, [a_round(0.01, 0.02, 2e-5)])]
+    found = goals(series, [counted])
     assert [(goal.name, round(goal.value, 3), goal.met) for goal in found] == [
         ("client CPU of a send, 512 in flight", 4.0, True),
         ("p50 of a send, one in flight on one loop", 2.0, False),
@@ -179,7 +200,8 @@ def test_command_measures_in_small() -> None:
     arguments = ["--rounds", "1", "--messages", "200", "--in-flight", "16", "--body", "50"]
     done = CliRunner().invoke(command.main, arguments)
     assert done.exit_code == 0, done.output
-    for text in (versions(), "raw echo", "send / raw", "two processes", "Counted", "stored as it was acknowledged"):
+    programs = ("raw echo", "bare client", "send / raw", "send / bare")
+    for text in (versions(), *programs, "two processes", "Counted", "stored as it was acknowledged"):
         assert text in done.output
 
 
