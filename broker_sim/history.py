@@ -1,9 +1,9 @@
 """Every request and its reply, in order; bounded, while counters and a rolling hash go on for ever.
 
 An `Exchange` keeps the bytes as they came and went, and decodes them when somebody looks: recording one costs little
-more than making one object. The hash covers what a deterministic run repeats: when, on which connection, and checksums
-of the request and the reply. So two runs with equal digests have seen the same requests at the same instants and given
-the same answers.
+more than making one object. The hash covers what a deterministic run repeats: when, on which connection, how many
+bytes, and one running checksum of the bytes of requests and replies. So two runs with equal digests have seen the same
+requests at the same instants and given the same answers.
 
 This file knows no handler and no clock: times are handed in, in seconds from the start of the cluster.
 """
@@ -91,6 +91,7 @@ class History:
         self._kept: deque[Exchange] = deque()
         self._new: list[Exchange] = []
         self._hash = blake2b(digest_size=16)
+        self._checksum = 0
 
     def record(self, exchange: Exchange) -> None:
         """Take one exchange, in the order in which the servers dealt with them."""
@@ -103,14 +104,17 @@ class History:
         """Count, hash and keep what has gathered."""
         new = self._new
         facts: list[float] = []
+        pieces: list[bytes] = []
         size = 0
         for exchange in new:
             incoming, reply, replied_at = exchange.incoming, exchange.reply_frame, exchange.replied_at
             header, body = incoming.header, incoming.body
-            # Checksums: hashing all bytes would cost more than storing a message.
-            checksum = crc32(reply, crc32(body[:_HASHED_BODY], crc32(header)))
-            facts += (exchange.received_at, -1.0 if replied_at is None else replied_at, exchange.peer, checksum)
-            size += len(header) + len(body) + len(reply)
+            length = len(header) + len(body) + len(reply)
+            facts += (exchange.received_at, -1.0 if replied_at is None else replied_at, exchange.peer, length)
+            pieces += (header, body[:_HASHED_BODY], reply)
+            size += length
+        # Hashing all bytes, or a checksum for each exchange, would cost more than storing a message.
+        self._checksum = crc32(b"".join(pieces), self._checksum)
         self._hash.update(array("d", facts).tobytes())
         self._counts.update(map(_code, new))
         self._bytes += size
@@ -144,4 +148,6 @@ class History:
     def digest(self) -> str:
         """The hash over everything recorded so far, as 32 hexadecimal digits. Recording goes on afterwards."""
         self._take()
-        return self._hash.hexdigest()
+        whole = self._hash.copy()
+        whole.update(self._checksum.to_bytes(4, "big"))
+        return whole.hexdigest()

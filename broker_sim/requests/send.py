@@ -200,7 +200,7 @@ def _send_batch(context: Context[BrokerState], header: SendHeader, body: bytes, 
     store = broker.store
     log = store.open_log(topic, queue_id)
     queue_offset, physical_offset, end = log.next_offset, store.physical_offset, store.physical_offset
-    records: list[bytearray] = []
+    records: list[bytes] = []
     message_ids: list[str] = []
     try:
         for flag, entry_body, own in decode_batch(body):

@@ -45,7 +45,7 @@ class Store:
             log = logs[queue_id] = QueueLog()
         return log
 
-    def append(self, log: QueueLog, record: bytes | bytearray) -> None:
+    def append(self, log: QueueLog, record: bytes) -> None:
         """Store a record at the end of a queue.
 
         Args:

@@ -358,19 +358,18 @@ class FrameReader:
         if self.error is not None:
             return frames
         position, end = 0, len(data)
-        unpack = _unpack_prefix
         while end - position >= 8:
-            length, word = unpack(data, position)
-            header_at = position + 8
-            body_at = header_at + (word & 0xFFFFFF)
+            length, word = _unpack_prefix(data, position)
+            body_at = position + 8 + (word & 0xFFFFFF)
             frame_end = position + 4 + length
             if length > _LENGTH_MAX or body_at > frame_end or word > 0x1FFFFFF:
                 self.error = _violation(length, word)
                 return frames
             if frame_end > end:
                 break
-            body = data[body_at:frame_end] if body_at < frame_end else b""
-            frames.append((word >> 24, data[header_at:body_at], body))
+            frames.append((word >> 24, data[position + 8 : body_at], data[body_at:frame_end]))
+            if frame_end == end:
+                return frames
             position = frame_end
         if position < end:
             self._keep(data[position:])

@@ -26,8 +26,7 @@ from rocketmq_aio.wire.ids import offset_message_id
 
 __all__ = [
     "MAGIC_V1", "MAGIC_V2", "StoredMessage", "decode_many", "decode_stored", "encode_stored", "host_text",
-    "message_ext", "parse_host", "patch_stored",
-    "record_physical_offset", "record_store_timestamp_ms",
+    "message_ext", "parse_host", "record_physical_offset", "record_store_timestamp_ms",
 ]
 
 #: DA A3 20 A7: the topic's length has one byte.
@@ -57,10 +56,9 @@ _SHORT = struct.Struct(">h")
 _pack_short, _unpack_short = _SHORT.pack, _SHORT.unpack_from
 _ONE_BYTE = tuple(bytes((number,)) for number in range(_V1_TOPIC_BYTES_MAX + 1))
 
-# Where the fields are that change when a record is stored.
-_OFFSETS = struct.Struct(">qq")
-_TIMESTAMP = struct.Struct(">q")
-_OFFSETS_AT, _SYS_FLAG_LOW_BYTE_AT, _STORE_TIMESTAMP_AT = 20, 39, 56
+# Where the numbers are that logs search by.
+_LONG = struct.Struct(">q")
+_PHYSICAL_OFFSET_AT, _SYS_FLAG_LOW_BYTE_AT, _STORE_TIMESTAMP_AT = 28, 39, 56
 _IPV6_EXTRA = 12
 
 
@@ -123,8 +121,8 @@ def encode_stored(
     reconsume_times: int = 0,
     prepared_transaction_offset: int = 0,
     body_crc: int | None = None,
-) -> bytearray:
-    """The record of a message. `patch_stored` can fill in later where and when it was stored.
+) -> bytes:
+    """The record of a message.
 
     Args:
         topic: at most 32,767 bytes in UTF-8.
@@ -163,7 +161,7 @@ def encode_stored(
             sys_flag |= _v6_bits(born_address, store_address)
             layout = _LAYOUTS[sys_flag & _HOSTS_V6]
             pack, fixed_size = layout.pack, layout.size
-        return bytearray().join((
+        return b"".join((
             pack(
                 fixed_size + body_length + len(topic_length_bytes) + topic_length + 2 + properties_length, magic,
                 crc32(body) & 0x7FFFFFFF if body_crc is None else body_crc, queue_id, flag, queue_offset,
@@ -198,28 +196,9 @@ def _unstorable(topic_length: int, properties_length: int, error: struct.error) 
     return LocalProtocolError(f"A number does not fit into the field of the stored message that it is for: {error}.")
 
 
-def patch_stored(record: bytearray, queue_offset: int, physical_offset: int, store_timestamp_ms: int) -> None:
-    """Say in a record of `encode_stored`, in place, where and when it is stored.
-
-    Raises:
-        LocalProtocolError: a number has more than 64 bits.
-    """
-    at = _STORE_TIMESTAMP_AT
-    if record[_SYS_FLAG_LOW_BYTE_AT] & _BORN_HOST_V6:
-        at += _IPV6_EXTRA
-    try:
-        _OFFSETS.pack_into(record, _OFFSETS_AT, queue_offset, physical_offset)
-        _TIMESTAMP.pack_into(record, at, store_timestamp_ms)
-    except struct.error:
-        raise LocalProtocolError(
-            f"Queue offset {queue_offset}, physical offset {physical_offset} or time {store_timestamp_ms} ms has more "
-            "than 64 bits."
-        ) from None
-
-
 def record_physical_offset(chunk: bytes | bytearray, place: int) -> int:
     """The physical offset in the record that begins at `place`, without decoding it."""
-    offset: int = _TIMESTAMP.unpack_from(chunk, place + _OFFSETS_AT + 8)[0]
+    offset: int = _LONG.unpack_from(chunk, place + _PHYSICAL_OFFSET_AT)[0]
     return offset
 
 
@@ -228,7 +207,7 @@ def record_store_timestamp_ms(chunk: bytes | bytearray, place: int) -> int:
     at = place + _STORE_TIMESTAMP_AT
     if chunk[place + _SYS_FLAG_LOW_BYTE_AT] & _BORN_HOST_V6:
         at += _IPV6_EXTRA
-    timestamp: int = _TIMESTAMP.unpack_from(chunk, at)[0]
+    timestamp: int = _LONG.unpack_from(chunk, at)[0]
     return timestamp
 
 

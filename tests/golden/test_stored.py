@@ -21,7 +21,6 @@ from rocketmq_aio.wire.stored import (
     encode_stored,
     message_ext,
     parse_host,
-    patch_stored,
 )
 
 HERE = Path(__file__).parent
@@ -92,18 +91,6 @@ def test_record_is_encoded_as_by_java(row: Row) -> None:
     data = record_bytes(row)
     stored, _ = decode_stored(data)
     assert encode_again(stored).hex() == data.hex()
-
-
-@pytest.mark.parametrize("row", SINGLE, ids=label)
-def test_record_is_patched_in_place(row: Row) -> None:
-    """A record encoded before it is stored, and patched when it is, equals Java's."""
-    data = record_bytes(row)
-    stored, _ = decode_stored(data)
-    record = bytearray(encode_again(stored))
-    patch_stored(record, 1, 2, 3)
-    assert record != data
-    patch_stored(record, stored.queue_offset, stored.physical_offset, stored.store_timestamp_ms)
-    assert record == data
 
 
 @pytest.mark.parametrize("row", [row for row in SINGLE if row["kind"] == "stored"], ids=label)

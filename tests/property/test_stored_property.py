@@ -24,7 +24,6 @@ from rocketmq_aio.wire.stored import (
     host_text,
     message_ext,
     parse_host,
-    patch_stored,
 )
 
 INT32 = st.integers(-(1 << 31), (1 << 31) - 1)
@@ -119,16 +118,6 @@ def test_record_there_and_back(fields: dict[str, Any], before: bytes) -> None:
     assert parse_host(message.born_host) == stored.born_host
     assert parse_host(message.store_host) == stored.store_host
     assert parse_offset_message_id(message.offset_message_id) == (*stored.store_host, stored.physical_offset)
-
-
-@settings(max_examples=200)
-@given(FIELDS, INT64, INT64, INT64)
-def test_patching_equals_encoding(fields: dict[str, Any], queue_offset: int, physical_offset: int, now_ms: int) -> None:
-    """A patched record equals one that was encoded with the final numbers."""
-    record = encode_stored(**fields)
-    patch_stored(record, queue_offset, physical_offset, now_ms)
-    final = {"queue_offset": queue_offset, "physical_offset": physical_offset, "store_timestamp_ms": now_ms}
-    assert record == encode_stored(**fields | final)
 
 
 @settings(max_examples=100)

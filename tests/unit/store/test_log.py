@@ -76,17 +76,23 @@ def test_search_by_physical_offset() -> None:
 @given(
     sizes=st.lists(st.integers(0, 400), min_size=1, max_size=40),
     chunk=st.integers(1, 1000),
+    fresh=st.integers(1, 50),
+    looks=st.sets(st.integers(0, 39)),
     start=st.integers(0, 39),
     count=st.integers(1, 40),
     limit=st.integers(1, 3000),
 )
-def test_chunks_cannot_be_seen(sizes: list[int], chunk: int, start: int, count: int, limit: int) -> None:
-    """Whatever the size of chunks, reading gives what a list of records would give."""
+def test_chunks_cannot_be_seen(
+    sizes: list[int], chunk: int, fresh: int, looks: set[int], start: int, count: int, limit: int
+) -> None:
+    """Whatever the size of chunks, and whenever records are packed, reading gives what a list of records would give."""
     records = [record(offset, b"x" * size, physical=offset) for offset, size in enumerate(sizes)]
-    with mock.patch.object(log_module, "CHUNK_BYTES", chunk):
+    with mock.patch.multiple(log_module, CHUNK_BYTES=chunk, _FRESH_MAX=fresh):
         log = QueueLog()
-        for one in records:
+        for offset, one in enumerate(records):
             log.append(one)
+            if offset in looks:
+                assert log.record(offset) == one
     start = min(start, len(records) - 1)
     wanted: list[bytes] = []
     for one in records[start : start + count]:
@@ -104,6 +110,6 @@ def test_memory_beside_the_records_is_small() -> None:
     log, one, count = QueueLog(), record(0, b"x" * 100), 20_000
     for _ in range(count):
         log.append(one)
-    chunks = log._chunks
-    size = sys.getsizeof(log._entries) + sys.getsizeof(chunks) + sum(sys.getsizeof(chunk) for chunk in chunks)
+    pieces = [log._entries, log._chunks, log._fresh, *log._chunks, *log._fresh]
+    size = sum(map(sys.getsizeof, pieces))
     assert size <= count * (len(one) + 24)
