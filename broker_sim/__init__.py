@@ -18,18 +18,27 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from broker_sim.cluster import Cluster
     from broker_sim.config import BrokerConfig
+    from broker_sim.handles import Injection
     from broker_sim.history import Exchange
+    from broker_sim.inject import Corrupt, Delay, Disconnect, Drop, Duplicate, Pass, Reply, Status, Verdict
     from broker_sim.simulation import simulate
     from broker_sim.worlds.environments import loopback, memory
     from broker_sim.worlds.hang import DeadlockError
 
-__all__ = ["BrokerConfig", "Cluster", "DeadlockError", "Exchange", "loopback", "memory", "simulate"]
+__all__ = [
+    "BrokerConfig", "Cluster", "Corrupt", "DeadlockError", "Delay", "Disconnect", "Drop", "Duplicate", "Exchange",
+    "Injection", "Pass", "Reply", "Status", "Verdict", "loopback", "memory", "simulate",
+]
 
 _HOMES = {
     "BrokerConfig": "config",
     "Cluster": "cluster",
     "DeadlockError": "worlds.hang",
     "Exchange": "history",
+    "Injection": "handles",
+    **dict.fromkeys(
+        ("Corrupt", "Delay", "Disconnect", "Drop", "Duplicate", "Pass", "Reply", "Status", "Verdict"), "inject"
+    ),
     "loopback": "worlds.environments",
     "memory": "worlds.environments",
     "simulate": "simulation",

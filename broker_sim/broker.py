@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from broker_sim.config import BrokerConfig
 from broker_sim.endpoint import Endpoint
 from broker_sim.history import History
+from broker_sim.inject import Rules
 from broker_sim.registrar import Registrar
 from broker_sim.requests.answer import ReplyForm
 from broker_sim.requests.dispatch import BROKER_HANDLERS
@@ -19,6 +20,7 @@ from broker_sim.requests.names import TBW102
 from broker_sim.requests.registry import Registration
 from broker_sim.requests.send_form import SendForm
 from broker_sim.requests.state import BrokerState
+from broker_sim.session import ServerCore
 from broker_sim.store.topics import TopicTable
 from rocketmq_aio.codes import Permission
 from rocketmq_aio.environment import Environment
@@ -46,6 +48,7 @@ class Broker:
         environment: clock, network, dice, identity.
         history: takes every exchange.
         started_at: when the cluster began, in seconds of the monotonic clock.
+        rules: the cluster's injections.
         numbers: numbers for accepted connections.
 
     Attributes:
@@ -64,6 +67,7 @@ class Broker:
         environment: Environment,
         history: History,
         started_at: float,
+        rules: Rules,
         numbers: Iterator[int],
     ) -> None:
         self.config = config
@@ -85,10 +89,11 @@ class Broker:
         self._port = port
         self._advertised_host = advertised_host
         self._form = ReplyForm(serialize_type=config.serialize_type)
-        self.endpoint = Endpoint(
-            name=config.name, state=self.state, handlers=BROKER_HANDLERS, form=self._form, environment=environment,
-            history=history, started_at=started_at, numbers=numbers, on_lost=self._lost,
+        core = ServerCore(
+            name=config.name, state=self.state, handlers=BROKER_HANDLERS, form=self._form, clock=environment.clock,
+            history=history, started_at=started_at, rules=rules,
         )  # fmt: skip
+        self.endpoint = Endpoint(core=core, environment=environment, numbers=numbers, on_lost=self._lost)
         self.registrars = [
             Registrar(
                 address=address, describe=self.registration, environment=environment, name=config.name,

@@ -15,7 +15,8 @@ import atexit
 import os
 import threading
 import weakref
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
+from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -33,8 +34,9 @@ from broker_sim.config import (
     check_topic,
     topic_queues,
 )
-from broker_sim.handles import BrokerHandle, Done, NameServerHandle
+from broker_sim.handles import BrokerHandle, Done, Injection, NameServerHandle
 from broker_sim.history import Exchange
+from broker_sim.inject import Rule, Verdict, request_codes
 from broker_sim.servers import Servers
 from broker_sim.threads import LoopThread
 from rocketmq_aio.codes import Permission
@@ -42,6 +44,7 @@ from rocketmq_aio.environment import Environment, TcpNetwork
 from rocketmq_aio.errors import ClosedError, ConfigError, ForkedError, NotStartedError, StateError, WrongLoopError
 from rocketmq_aio.message import MessageExt
 from rocketmq_aio.wire.bodies import TopicConfig
+from rocketmq_aio.wire.frame import RemotingCommand
 
 __all__ = ["Cluster"]
 
@@ -302,6 +305,46 @@ class Cluster:
             StateError: the cluster is not open.
         """
         return self._run(self._servers.history.digest)
+
+    def inject(
+        self,
+        requests: int | Collection[int] | None,
+        verdict: Verdict,
+        *,
+        broker: str | None = None,
+        topic: str | None = None,
+        times: int | None = None,
+        after: int = 0,
+        probability: float | None = None,
+        when: Callable[[RemotingCommand], object] | None = None,
+    ) -> Injection:
+        """Break something: say what becomes of certain requests, until the injection is removed.
+
+        Of several injections the first that was installed, and does not `Pass`, decides.
+
+        Args:
+            requests: request codes: one, several such as `SEND`, or None for all.
+            verdict: what becomes of them.
+            broker: at one server only: a broker's name, or a name server's (``name-server-0``); None for all.
+            topic: those that name this topic; None for all.
+            times: how often it applies, from 1; None for always.
+            after: so many of the requests are let through first.
+            probability: how likely it applies, 0 to 1. The cluster's seed decides when.
+            when: a function of the decoded request that says whether the injection is about it. It runs in the
+                cluster's thread. If it fails, that is logged, and the request goes on.
+
+        Returns:
+            The injection. Use it with `with`, or `remove` it; closing the cluster removes it too.
+
+        Raises:
+            ConfigError: an argument cannot be used; nothing has changed.
+            StateError: the cluster is not open.
+        """
+        codes = request_codes(requests)
+        make = partial(
+            Rule, codes, verdict, topic=topic, times=times, after=after, probability=probability, when=when
+        )
+        return Injection(self, self._servers, self._run(self._servers.inject, make, broker))
 
     def broker(self, name: str) -> BrokerHandle:
         """One broker.

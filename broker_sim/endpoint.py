@@ -1,13 +1,9 @@
-"""Listens, and takes each request through history and handler to its reply.
+"""Listens, and keeps the accepted connections of one server.
 
-A request is answered in the turn in which it arrived; the replies of one turn leave in one write. A server does not
-read on while a peer does not take its answers. Connections that are silent for two minutes are closed, as by a real
-server.
+A server does not read on while a peer does not take its answers. Connections that are silent for two minutes are
+closed, as by a real server. What happens to a request is in `session.py`.
 
-This file knows what a request is, and of none what it means.
-
-Source: `NettyRemotingServer.java`, `NettyRemotingAbstract.java` (`processRequestCommand`) (5.3.3).
-Differs: requests are dealt with one after the other, in the order of their arrival, and never in parallel.
+Source: `NettyRemotingServer.java` (5.3.3).
 """
 
 from __future__ import annotations
@@ -15,17 +11,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterator
-from typing import Any
 
-from broker_sim.history import Exchange, History
-from broker_sim.requests.answer import Answer, Context, Framed, HandlerTable, ReplyForm
-from rocketmq_aio.codes import FLAG_ONEWAY, ResponseCode
+from broker_sim.session import ServerCore, Session
 from rocketmq_aio.environment import Environment, Listener, TcpListener, housekeeping_context
-from rocketmq_aio.errors import LocalProtocolError, TransportError
+from rocketmq_aio.errors import TransportError
 from rocketmq_aio.net.connection import Connection
-from rocketmq_aio.wire.incoming import Reply, Request, decode_request
+from rocketmq_aio.wire.incoming import decode_request
 
-__all__ = ["Endpoint", "Session"]
+__all__ = ["Endpoint"]
 
 logger = logging.getLogger("broker_sim")
 
@@ -35,79 +28,12 @@ IDLE_SCAN_MAX = 10.0
 IDLE_SCAN_MIN = 1.0
 
 
-class Session(Context[Any]):
-    """One accepted connection, and the context of the requests on it.
-
-    Args:
-        endpoint: where it was accepted.
-        number: which of the cluster's accepted connections it is, counted from 1.
-    """
-
-    def __init__(self, endpoint: Endpoint, number: int) -> None:
-        self.state = endpoint.state
-        self.number = number
-        self._name = endpoint.name
-        self._handlers = endpoint.handlers
-        self._form = endpoint.form
-        self._wall = endpoint.environment.clock.wall
-        self._record = endpoint.history.record
-        self._started_at = endpoint.started_at
-
-    def receive(self, connection: Connection, incoming: Reply | Request) -> None:
-        """Answer one request; the connection calls it for each."""
-        request: Request = incoming  # type: ignore[assignment]  # `cast` is a call, and this is run for each request
-        code = request.code
-        self.request = request
-        self.now_ms = int(self._wall() * 1000)
-        # When it was read, by the connection's clock call.
-        now = connection.last_activity - self._started_at
-        route = self._handlers.get(code)
-        try:
-            if route is None:
-                answer: Framed = _unsupported(code)
-            else:
-                try:
-                    header = request.fields(route.header)
-                except LocalProtocolError as error:
-                    logger.warning("%s closes the connection of %s: %s", self._name, connection.name, error)
-                    connection.abort()
-                    return
-                answer = route.handler(self, header, request.body)
-            frame = b"" if request.flag & FLAG_ONEWAY else answer.frame(request.opaque, self._form)
-        except Exception as error:
-            frame = self._failed(request, error)
-        if frame:
-            self._record(Exchange(self._name, self.number, code, now, now, request, frame))
-            connection.write(frame)
-        else:
-            self._record(Exchange(self._name, self.number, code, now, None, request, frame))
-
-    def _failed(self, request: Request, error: Exception) -> bytes:
-        """The answer when a handler could not make one. As in Java the peer is told, and learns little from it."""
-        # What the peer sent may be to blame; everything else is a bug.
-        if not isinstance(error, LocalProtocolError):
-            logger.error("%s failed to answer request %d", self._name, request.code, exc_info=error)
-        if request.flag & FLAG_ONEWAY:
-            return b""
-        remark = f"{type(error).__name__}: {error}".encode(errors="replace").decode()
-        return Answer(code=ResponseCode.SYSTEM_ERROR, remark=remark).frame(request.opaque, self._form)
-
-
-def _unsupported(code: int) -> Answer:
-    return Answer(code=ResponseCode.REQUEST_CODE_NOT_SUPPORTED, remark=f" request type {code} not supported")
-
-
 class Endpoint:
     """The listening side of one server.
 
     Args:
-        name: the server's name, for history and logs.
-        state: what handlers get as `context.state`.
-        handlers: request code → who deals with it.
-        form: of the answers.
+        core: what its sessions have in common.
         environment: clock and network.
-        history: takes every exchange.
-        started_at: when the cluster began, in seconds of the monotonic clock.
         numbers: numbers for accepted connections.
         on_lost: told of each accepted connection that is gone.
     """
@@ -115,23 +41,13 @@ class Endpoint:
     def __init__(
         self,
         *,
-        name: str,
-        state: object,
-        handlers: HandlerTable,
-        form: ReplyForm,
+        core: ServerCore,
         environment: Environment,
-        history: History,
-        started_at: float,
         numbers: Iterator[int],
         on_lost: Callable[[Connection], None],
     ) -> None:
-        self.name = name
-        self.state = state
-        self.handlers = handlers
-        self.form = form
+        self.core = core
         self.environment = environment
-        self.history = history
-        self.started_at = started_at
         self._numbers = numbers
         self._on_lost = on_lost
         self._accepting = False
@@ -171,9 +87,9 @@ class Endpoint:
         return self._listener.port
 
     def _accept(self) -> Connection:
-        session = Session(self, next(self._numbers))
+        session = Session(self.core, next(self._numbers))
         connection = Connection(
-            name=f"client {session.number} of {self.name}",
+            name=f"client {session.number} of {self.core.name}",
             monotonic=self.environment.clock.monotonic,
             decode=decode_request,
             on_request=session.receive,
@@ -190,7 +106,7 @@ class Endpoint:
     def _lost(self, connection: Connection, error: TransportError | None) -> None:
         self._connections.pop(connection, None)
         if error is not None:
-            logger.debug("%s lost a connection: %s", self.name, error)
+            logger.debug("%s lost a connection: %s", self.core.name, error)
         self._on_lost(connection)
 
     def _close_idle(self) -> None:
@@ -216,6 +132,7 @@ class Endpoint:
         if self._idle_timer is not None:
             self._idle_timer.cancel()
             self._idle_timer = None
+        self.core.forget_delayed()
         self._closing += self._connections
         for connection in self._closing:
             connection.abort()

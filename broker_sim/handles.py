@@ -1,4 +1,4 @@
-"""What a user holds of one server of a cluster: safe from any thread under `with`, awaitable under `async with`.
+"""What a user holds of servers and injections: safe from any thread under `with`, awaitable under `async with`.
 
 Source: none in Java.
 """
@@ -6,18 +6,21 @@ Source: none in Java.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Generator
-from typing import TYPE_CHECKING
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
 
 from broker_sim.config import check_queue
+from rocketmq_aio.errors import ClosedError, ForkedError
 from rocketmq_aio.message import MessageExt
 
 if TYPE_CHECKING:
     from broker_sim.broker import Broker
     from broker_sim.cluster import Cluster
+    from broker_sim.inject import Rule, Verdict
     from broker_sim.name_server import NameServer
     from broker_sim.servers import Servers
 
-__all__ = ["BrokerHandle", "Done", "NameServerHandle", "ServerHandle", "StoreView"]
+__all__ = ["BrokerHandle", "Done", "Injection", "NameServerHandle", "ServerHandle", "StoreView"]
 
 
 class Done(Awaitable[None]):
@@ -153,3 +156,47 @@ class NameServerHandle(ServerHandle):
             StateError: the cluster is not open, or the port has been taken meanwhile.
         """
         return self._cluster._run_blocking(self._servers.start_name_server, self._name_server)
+
+
+class Injection:
+    """Something that a cluster does wrong on purpose, from `Cluster.inject` until it is removed.
+
+    With `with` it is removed at the end of the block.
+    """
+
+    def __init__(self, cluster: Cluster, servers: Servers, rule: Rule) -> None:
+        self._cluster = cluster
+        self._servers = servers
+        self._rule = rule
+
+    @property
+    def verdict(self) -> Verdict:
+        """What becomes of the requests."""
+        return self._rule.verdict
+
+    @property
+    def hits(self) -> int:
+        """How often it has applied. Readable also when it is removed."""
+        return self._rule.hits
+
+    def remove(self) -> None:
+        """Remove it; what it has delayed stays delayed. Once more, or with the cluster closed, that does nothing.
+
+        Raises:
+            WrongLoopError: the cluster belongs to the thread of its loop, and this is another.
+        """
+        try:
+            self._cluster._run(self._servers.rules.remove, self._rule)
+        except (ClosedError, ForkedError):
+            pass
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.remove()
+
+    def __repr__(self) -> str:
+        return f"<Injection {self._rule.verdict!r}, {self._rule.hits} hits>"

@@ -19,6 +19,8 @@ from zlib import crc32
 
 import msgspec
 
+from broker_sim.inject import Verdict
+from rocketmq_aio.errors import LocalProtocolError
 from rocketmq_aio.wire.frame import FrameReader, RemotingCommand
 from rocketmq_aio.wire.incoming import Request
 
@@ -47,8 +49,7 @@ class Exchange(msgspec.Struct, frozen=True, gc=False):
         replied_at: seconds from the start to the answer; None if nothing was answered.
         incoming: the request as it came; `request` decodes it.
         reply_frame: the whole frame of the answer, empty if there was none; `reply` decodes it.
-        incoming: the request as it came, its header undecoded.
-        reply_frame: the whole frame of the answer; empty if nothing was answered.
+        verdict: what an injection said of it; None if none did.
     """
 
     server: str
@@ -58,6 +59,7 @@ class Exchange(msgspec.Struct, frozen=True, gc=False):
     replied_at: float | None
     incoming: Request
     reply_frame: bytes
+    verdict: Verdict | None = None
 
     @property
     def request(self) -> RemotingCommand:
@@ -66,10 +68,17 @@ class Exchange(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def reply(self) -> RemotingCommand | None:
-        """The answer, decoded anew at each access; None if nothing was answered."""
+        """The answer, decoded anew at each access; None if nothing was answered.
+
+        Raises:
+            LocalProtocolError: an injection has made something else of it than a frame.
+        """
         if not self.reply_frame:
             return None
-        (serialize_type, header, body), = FrameReader().feed(self.reply_frame)
+        frames = FrameReader().feed(self.reply_frame)
+        if not frames:
+            raise LocalProtocolError("The answer is no whole frame.", hint="`reply_frame` has its bytes.")
+        serialize_type, header, body = frames[0]
         return RemotingCommand.decode(serialize_type, header, body)
 
 

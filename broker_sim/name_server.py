@@ -11,9 +11,11 @@ from collections.abc import Iterator
 
 from broker_sim.endpoint import Endpoint
 from broker_sim.history import History
+from broker_sim.inject import Rules
 from broker_sim.requests.answer import ReplyForm
 from broker_sim.requests.dispatch import NAME_SERVER_HANDLERS
 from broker_sim.requests.registry import Registry
+from broker_sim.session import ServerCore
 from rocketmq_aio.environment import Environment, housekeeping_context
 from rocketmq_aio.net.addresses import join_address
 from rocketmq_aio.net.connection import Connection
@@ -37,6 +39,7 @@ class NameServer:
         environment: clock and network.
         history: takes every exchange.
         started_at: when the cluster began, in seconds of the monotonic clock.
+        rules: the cluster's injections.
         numbers: numbers for accepted connections.
 
     Attributes:
@@ -53,6 +56,7 @@ class NameServer:
         environment: Environment,
         history: History,
         started_at: float,
+        rules: Rules,
         numbers: Iterator[int],
     ) -> None:
         self.name = name
@@ -62,10 +66,11 @@ class NameServer:
         self._advertised_host = advertised_host
         self._monotonic = environment.clock.monotonic
         self._scan_timer: asyncio.TimerHandle | None = None
-        self.endpoint = Endpoint(
-            name=name, state=self.registry, handlers=NAME_SERVER_HANDLERS, form=ReplyForm(), environment=environment,
-            history=history, started_at=started_at, numbers=numbers, on_lost=self._lost,
+        core = ServerCore(
+            name=name, state=self.registry, handlers=NAME_SERVER_HANDLERS, form=ReplyForm(), clock=environment.clock,
+            history=history, started_at=started_at, rules=rules,
         )  # fmt: skip
+        self.endpoint = Endpoint(core=core, environment=environment, numbers=numbers, on_lost=self._lost)
 
     @property
     def address(self) -> str:

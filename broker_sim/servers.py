@@ -21,6 +21,7 @@ from typing import Any
 from broker_sim.broker import Broker
 from broker_sim.config import BrokerConfig
 from broker_sim.history import History
+from broker_sim.inject import Rule, Rules
 from broker_sim.name_server import NameServer
 from broker_sim.registrar import wait_tried
 from rocketmq_aio.environment import Environment
@@ -75,6 +76,8 @@ class Servers:
         self.name_servers: list[NameServer] = []
         self.brokers: dict[str, Broker] = {}
         self.history = History(history_max)
+        self.rules = Rules()
+        self._rule_numbers = count(1)
         self.namesrv = ""
         # Stopping and starting one server take turns; several threads may ask for them at once.
         self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
@@ -104,7 +107,8 @@ class Servers:
     async def _open(self) -> None:
         common: dict[str, Any] = {
             "host": self._host, "advertised_host": self._advertised, "environment": self._environment,
-            "history": self.history, "started_at": self._environment.clock.monotonic(), "numbers": count(1),
+            "history": self.history, "started_at": self._environment.clock.monotonic(), "rules": self.rules,
+            "numbers": count(1),
         }  # fmt: skip
         for index in range(self._count):
             name_server = NameServer(name=f"name-server-{index}", port=self._port and self._port + index, **common)
@@ -270,6 +274,24 @@ class Servers:
                 if registry.is_registered(registration.cluster_name, registration.broker_addr):
                     registry.register(registration, None, self._environment.clock.monotonic())
             broker.announce(config.topic_name)
+
+    def inject(self, make: Callable[..., Rule], server: str | None) -> Rule:
+        """Install a rule.
+
+        Args:
+            make: makes it, given its server's name and dice.
+            server: the name of a broker or name server; None for all.
+
+        Raises:
+            ConfigError: there is no such server, or the rule cannot be made.
+        """
+        known = [*self.brokers, *(name_server.name for name_server in self.name_servers)]
+        if server is not None and server not in known:
+            raise ConfigError(f"Cluster.inject: there is no server {server!r}.", hint=f"There are: {', '.join(known)}.")
+        # Dice of its own: another rule beside it must not change where this one falls.
+        rule = make(server=server, rng=self._environment.entropy(f"injection-{next(self._rule_numbers)}"))
+        self.rules.add(rule)
+        return rule
 
     def messages(self, topic: str, name: str | None, queue: int | None) -> list[MessageExt]:
         """What is stored of a topic: on one broker, or on all (None); in one queue, or in all (None).

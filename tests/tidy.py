@@ -55,7 +55,8 @@ BROAD_EXCEPT = (
     "rocketmq_aio/lifecycle.py",  # outlives or reports whatever a background task does
     "rocketmq_aio/observe.py",  # calls the user's hooks
     "rocketmq_aio/net/pool.py",  # the user's address_map may raise anything
-    "broker_sim/endpoint.py",  # a bug in a handler is an answer, not a silent connection
+    "broker_sim/inject.py",  # calls the user's functions, which may raise anything
+    "broker_sim/session.py",  # a bug in a handler is an answer, not a silent connection
     *COMMANDS,
 )
 

@@ -331,8 +331,8 @@ def test_a_bug_in_a_handler_is_an_answer(caplog: pytest.LogCaptureFixture) -> No
         raise RuntimeError("no such luck")
 
     async def main(broker: Broker) -> None:
-        endpoint = broker.cluster._servers.brokers["broker-a"].endpoint
-        endpoint.handlers = endpoint.handlers | {35: Route(UnregisterClientRequestHeader, broken)}
+        core = broker.cluster._servers.brokers["broker-a"].endpoint.core
+        core.handlers = core.handlers | {35: Route(UnregisterClientRequestHeader, broken)}
         async with RawClient(broker.cluster.environment, broker.cluster.broker("broker-a").address) as client:
             answer = await client.call(35, {})
             assert (answer.code, answer.remark) == (1, "RuntimeError: no such luck")

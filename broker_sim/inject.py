@@ -1,0 +1,339 @@
+"""Injections: rules on requests, and the verdicts that they give.
+
+A rule says which requests it is about (by code, server, topic, a function) and how often it applies. Rules are asked in
+the order in which they were installed; the first whose verdict is not `Pass` decides what becomes of the request.
+*Before* and *after* are sides of the handler: a request that is dropped before it has no effect; one that is dropped
+after it was, for example, stored, and nobody is told, which is the lost acknowledgement.
+
+This file decides and does nothing. What a verdict means in bytes and time is in `session.py`.
+
+Source: none in Java. The counting of occurrences is that of librdkafka's mock cluster and of kfake's `ControlKey`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
+
+from rocketmq_aio.codes import RequestCode
+from rocketmq_aio.errors import ConfigError, LocalProtocolError
+from rocketmq_aio.message import SendStatus
+
+if TYPE_CHECKING:
+    from rocketmq_aio.wire.frame import RemotingCommand
+    from rocketmq_aio.wire.incoming import Request
+
+__all__ = [
+    "Corrupt", "Delay", "Disconnect", "Drop", "Duplicate", "Pass", "Reply", "Rule", "Rules", "Status", "Verdict",
+    "request_codes",
+]
+
+Phase = Literal["before", "after"]
+
+#: A day. Longer delays are mistakes: nobody waits so long.
+DELAY_MAX = 86_400.0
+_CODE_MAX = 2**31 - 1
+#: Requests whose fields have one-letter names.
+_SHORT_NAMES = (RequestCode.SEND_MESSAGE_V2, RequestCode.SEND_BATCH_MESSAGE)
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """What becomes of a request. The base of the verdicts."""
+
+
+class Pass(Verdict, frozen=True):
+    """Nothing: the next rule is asked. It only counts."""
+
+
+class Reply(Verdict, frozen=True):
+    """An answer of the rule's own, in the place of the server's.
+
+    Attributes:
+        code: the answer's code, usually a `ResponseCode`.
+        remark: its text.
+        fields: its ext fields, text → text.
+        phase: ``before``: the request has no effect. ``after``: it has, and the server says something else.
+
+    Raises:
+        ConfigError: a value cannot be used.
+    """
+
+    code: int
+    remark: str | None = None
+    fields: Mapping[str, str] | None = None
+    phase: Phase = "before"
+
+    def __post_init__(self) -> None:
+        """Check everything."""
+        _check_int("Reply", "code", self.code, -_CODE_MAX - 1, _CODE_MAX)
+        if self.remark is not None and not isinstance(self.remark, str):
+            raise ConfigError(f"Reply: remark must be a str or None, not {self.remark!r}.")
+        if self.fields is not None and not (
+            isinstance(self.fields, Mapping)
+            and all(isinstance(text, str) for pair in self.fields.items() for text in pair)
+        ):
+            raise ConfigError(f"Reply: fields must be a mapping from str to str, or None, not {self.fields!r}.")
+        _check_phase("Reply", self.phase)
+
+
+class Status(Verdict, frozen=True):
+    """A send that is stored is acknowledged with this status. Other requests, and refused sends, stay as they are.
+
+    Attributes:
+        status: the `SendStatus`.
+
+    Raises:
+        ConfigError: it is none.
+    """
+
+    status: SendStatus
+
+    def __post_init__(self) -> None:
+        """Check the status."""
+        if not isinstance(self.status, SendStatus):
+            raise ConfigError(f"Status: it must be a SendStatus, not {self.status!r}.")
+
+
+class Delay(Verdict, frozen=True):
+    """The answer comes later. Requests behind it are not held up, as they are not by a real broker's threads.
+
+    Attributes:
+        seconds: 0 to 86,400.
+        phase: ``before``: it takes effect later, too, even if the client has gone away meanwhile. ``after``: it takes
+            effect at once, and only the answer is late.
+
+    Raises:
+        ConfigError: a value cannot be used.
+    """
+
+    seconds: float
+    phase: Phase = "before"
+
+    def __post_init__(self) -> None:
+        """Check both."""
+        seconds = self.seconds
+        if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds <= DELAY_MAX:
+            raise ConfigError(f"Delay: seconds must be a number from 0 to {DELAY_MAX:,.0f}, not {seconds!r}.")
+        _check_phase("Delay", self.phase)
+
+
+class Drop(Verdict, frozen=True):
+    """No answer.
+
+    Attributes:
+        phase: ``before``: the request has no effect. ``after``: it has, and nobody is told.
+
+    Raises:
+        ConfigError: it is no phase.
+    """
+
+    phase: Phase = "before"
+
+    def __post_init__(self) -> None:
+        """Check the phase."""
+        _check_phase("Drop", self.phase)
+
+
+class Disconnect(Verdict, frozen=True):
+    """No answer; the connection breaks instead.
+
+    Attributes:
+        phase: ``before``: the request has no effect. ``after``: it has, and nobody is told.
+
+    Raises:
+        ConfigError: it is no phase.
+    """
+
+    phase: Phase = "before"
+
+    def __post_init__(self) -> None:
+        """Check the phase."""
+        _check_phase("Disconnect", self.phase)
+
+
+class Duplicate(Verdict, frozen=True):
+    """The request takes effect twice, and each time is answered; as if the client had repeated it by mistake."""
+
+
+class Corrupt(Verdict, frozen=True):
+    """The request takes effect, and the bytes of the answer are changed.
+
+    Attributes:
+        change: given the whole frame, it returns the bytes that are written instead. It runs in the cluster's thread.
+            If it fails, that is logged, and the answer stays as it was.
+
+    Raises:
+        ConfigError: it cannot be called.
+    """
+
+    change: Callable[[bytes], bytes]
+
+    def __post_init__(self) -> None:
+        """Check that it can be called."""
+        if not callable(self.change):
+            raise ConfigError(f"Corrupt: it takes a function from bytes to bytes, not {self.change!r}.")
+
+
+class Rule:
+    """One injection, as the servers see it.
+
+    Args:
+        codes: request codes that it is about; empty for all.
+        verdict: what it says.
+        server: the name of one server; None for all.
+        topic: requests that name this topic; None for all.
+        times: how often it applies, from 1; None for always.
+        after: so many requests that it is about are let through first, from 0.
+        probability: how likely it applies, 0 to 1; None for always.
+        when: given the decoded request, it says whether the rule is about it.
+        rng: dice for `probability`.
+
+    Attributes:
+        hits: how often it has applied.
+
+    Raises:
+        ConfigError: an argument cannot be used.
+    """
+
+    def __init__(
+        self,
+        codes: frozenset[int],
+        verdict: Verdict,
+        *,
+        server: str | None = None,
+        topic: str | None = None,
+        times: int | None = None,
+        after: int = 0,
+        probability: float | None = None,
+        when: Callable[[RemotingCommand], object] | None = None,
+        rng: Any = None,
+    ) -> None:
+        if not isinstance(verdict, Verdict) or type(verdict) is Verdict:
+            raise ConfigError(
+                f"Cluster.inject: {verdict!r} is no verdict.",
+                hint="There are Pass, Reply, Status, Delay, Drop, Disconnect, Duplicate and Corrupt; Drop() is one.",
+            )
+        if topic is not None and not isinstance(topic, str):
+            raise ConfigError(f"Cluster.inject: topic must be a str or None, not {topic!r}.")
+        if times is not None:
+            _check_int("Cluster.inject", "times", times, 1, _CODE_MAX)
+        _check_int("Cluster.inject", "after", after, 0, _CODE_MAX)
+        if probability is not None and (
+            isinstance(probability, bool) or not isinstance(probability, int | float) or not 0 <= probability <= 1
+        ):
+            raise ConfigError(f"Cluster.inject: probability must be a number from 0 to 1 or None, not {probability!r}.")
+        if when is not None and not callable(when):
+            raise ConfigError(f"Cluster.inject: when must be a function of a request, or None, not {when!r}.")
+        self.codes = codes
+        self.verdict = verdict
+        self.server = server
+        self.topic = topic
+        self.times = times
+        self.after = after
+        self.probability = probability
+        self.when = when
+        self.hits = 0
+        self._seen = 0
+        self._rng = rng
+
+    def applies(self, server: str, request: Request) -> bool:
+        """Whether it applies to a request that a server got; if so, that is counted.
+
+        Raises:
+            Exception: whatever `when` raises. Nothing has been counted then.
+        """
+        if self.codes and request.code not in self.codes:
+            return False
+        if self.server is not None and self.server != server:
+            return False
+        if self.topic is not None or self.when is not None:
+            try:
+                command = request.command()
+            except LocalProtocolError:  # its connection is about to be closed
+                return False
+            if self.topic is not None and self.topic != topic_of(command):
+                return False
+            if self.when is not None and not self.when(command):
+                return False
+        self._seen += 1
+        if self._seen <= self.after or (self.times is not None and self.hits >= self.times):
+            return False
+        if self.probability is not None and self._rng.random() >= self.probability:
+            return False
+        self.hits += 1
+        return True
+
+
+class Rules:
+    """The rules of one cluster.
+
+    Attributes:
+        installed: the rules in the order in which they are asked. Empty, it costs a server one look.
+    """
+
+    def __init__(self) -> None:
+        self.installed: list[Rule] = []
+
+    def add(self, rule: Rule) -> None:
+        """Install a rule behind the others."""
+        self.installed.append(rule)
+
+    def remove(self, rule: Rule) -> None:
+        """Take a rule out, if it is still there."""
+        if rule in self.installed:
+            self.installed.remove(rule)
+
+    def decide(self, server: str, request: Request, failed: Callable[[Exception], None]) -> Verdict | None:
+        """What becomes of a request; None if no rule says anything.
+
+        Args:
+            server: the name of the server that got it.
+            request: the request.
+            failed: told what a rule's function raised. Such a rule does not apply.
+        """
+        for rule in tuple(self.installed):  # the user's function may change the rules
+            try:
+                applies = rule.applies(server, request)
+            except Exception as error:
+                failed(error)
+                continue
+            if applies and type(rule.verdict) is not Pass:
+                return rule.verdict
+        return None
+
+
+def topic_of(command: RemotingCommand) -> str | None:
+    """The topic that a request is about, if it names one."""
+    return (command.ext_fields or {}).get("b" if command.code in _SHORT_NAMES else "topic")
+
+
+def request_codes(requests: object) -> frozenset[int]:
+    """Request codes, from one, several, or None for all (which is the empty set).
+
+    Raises:
+        ConfigError: there is none, or one cannot be a code.
+    """
+    if requests is None:
+        return frozenset()
+    several: Collection[Any] = requests if isinstance(requests, Collection) else (requests,)
+    for code in several:
+        if isinstance(code, bool) or not isinstance(code, int):
+            raise ConfigError(
+                f"Cluster.inject: requests must be request codes, not {requests!r}.",
+                hint="For example SEND, RequestCode.PULL_MESSAGE, a list of codes, or None for all requests.",
+            )
+    if not several:
+        raise ConfigError("Cluster.inject: requests names no request code.", hint="None stands for all requests.")
+    return frozenset(int(code) for code in several)
+
+
+def _check_int(owner: str, name: str, value: object, least: int, most: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise ConfigError(f"{owner}: {name} must be a number from {least:,} to {most:,}, not {value!r}.")
+
+
+def _check_phase(owner: str, phase: object) -> None:
+    if phase not in ("before", "after"):
+        raise ConfigError(f"{owner}: phase must be 'before' or 'after' (the handler), not {phase!r}.")
