@@ -106,7 +106,8 @@ class Broker:
 
     def _create_own_topics(self) -> None:
         """The topics that a broker is born with. Never one alone: name servers refuse such a first registration."""
-        for name, queues in ((TBW102, 8), (self.config.cluster_name, 16), (self.name, 1)):
+        default = ((TBW102, 8),) if self.config.auto_create_topics else ()
+        for name, queues in (*default, (self.config.cluster_name, 16), (self.name, 1)):
             self.state.topics.put(TopicConfig(name, queues, queues, int(INHERITED)), self._now_ms())
 
     def _now_ms(self) -> int:

@@ -71,11 +71,13 @@ def main() -> None:
                    "…: they would lose their places, of whatever --cluster they are.")
 @click.option("--cluster", "cluster_name", default="DefaultCluster", show_default=True, metavar="NAME",
               help="The cluster for which the brokers register.")
+@click.option("--auto-create-topics/--no-auto-create-topics", default=True, show_default=True,
+              help="Whether a send to an unknown topic creates it.")
 @click.option("--json", "as_json", is_flag=True, help="Print events as JSON, one a line.")
 @click.option("--verbose", is_flag=True, help="Log what happens to standard error.")
 def serve(
     brokers: int, name_servers: int, port: int, host: str, advertise: str | None, topics: dict[str, int],
-    elsewhere: tuple[str, ...], cluster_name: str, as_json: bool, verbose: bool,
+    elsewhere: tuple[str, ...], cluster_name: str, auto_create_topics: bool, as_json: bool, verbose: bool,
 ) -> None:  # fmt: skip
     """Run name servers and brokers until Ctrl-C or SIGTERM.
 
@@ -97,7 +99,9 @@ def serve(
     if not name_servers and not elsewhere:
         raise click.UsageError("--name-servers 0 needs --namesrv: brokers must register somewhere.")
     try:
-        config = BrokerConfig(namesrv=elsewhere, cluster_name=cluster_name)
+        config = BrokerConfig(
+            namesrv=elsewhere, cluster_name=cluster_name, auto_create_topics=auto_create_topics
+        )
         cluster = Cluster(
             brokers=[config] * brokers, name_servers=name_servers, topics=topics,
             port=port, host=host, advertise=advertise,

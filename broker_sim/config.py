@@ -92,6 +92,8 @@ class BrokerConfig(msgspec.Struct, frozen=True, kw_only=True):
         region_id: goes into messages and answers as MSG_REGION (Java: `regionId`).
         max_message_bytes: largest body that it takes, 1 byte to 15 MiB (Java: `maxMessageSize`, 4 MiB).
         serialize_type: form of its answers' headers: `SerializeType.JSON` or `SerializeType.ROCKETMQ`.
+        auto_create_topics: whether a send to an unknown topic creates it (Java: `autoCreateTopicEnable`). Off, there is
+            no topic TBW102, by whose route clients find a broker for a topic that does not exist yet.
     """
 
     name: str = ""
@@ -101,6 +103,7 @@ class BrokerConfig(msgspec.Struct, frozen=True, kw_only=True):
     region_id: str = "DefaultRegion"
     max_message_bytes: int = 4 * MiB
     serialize_type: SerializeType = SerializeType.JSON
+    auto_create_topics: bool = True
 
     def __post_init__(self) -> None:
         """Check everything, and split the addresses."""
@@ -118,6 +121,8 @@ class BrokerConfig(msgspec.Struct, frozen=True, kw_only=True):
                 f"{me}: serialize_type must be SerializeType.JSON or SerializeType.ROCKETMQ, "
                 f"not {self.serialize_type!r}."
             )
+        if not isinstance(self.auto_create_topics, bool):
+            raise ConfigError(f"{me}: auto_create_topics must be True or False, not {self.auto_create_topics!r}.")
         addresses = self.namesrv.split(";") if isinstance(self.namesrv, str) else self.namesrv
         if not isinstance(addresses, Sequence) or not all(isinstance(address, str) for address in addresses):
             raise ConfigError(f"{me}: namesrv must be a str or a sequence of str, not {self.namesrv!r}.")

@@ -4,7 +4,9 @@ The flag in the header makes a batch, not the code. A message is checked in the 
 properties (MSG_REGION, TRACE_ON, CLUSTER and, if it has none, a UNIQ_KEY), and is appended to its queue. The messages
 of a batch get the batch's properties behind their own, and no UNIQ_KEY.
 
-Not simulated: topics are not created by sends; retry topics get no special treatment; inner batches, compaction and
+A send to an unknown topic creates it after the example that its header names (`topics.py`).
+
+Not simulated: retry topics get no special treatment; inner batches, compaction and
 static topics do not exist. Delayed and transactional messages are refused with REQUEST_CODE_NOT_SUPPORTED: stored like
 others they would be consumed at once.
 
@@ -22,6 +24,7 @@ from broker_sim.requests.answer import FAQ, Answer, Context, Framed, HandlerTabl
 from broker_sim.requests.names import NOT_TO_BE_SENT_TO, RETRY_PREFIX, topic_name_problem
 from broker_sim.requests.send_form import SendForm, StoredAnswer
 from broker_sim.requests.state import BrokerState
+from broker_sim.requests.topics import create_by_send
 from rocketmq_aio.codes import RequestCode, ResponseCode, SysFlag
 from rocketmq_aio.errors import LocalProtocolError
 from rocketmq_aio.properties import (
@@ -66,8 +69,10 @@ def send(context: Context[BrokerState], header: SendHeader, body: bytes) -> Fram
         return _broken(header, body)
     config = broker.topics.get(topic)
     if config is None or topic in NOT_TO_BE_SENT_TO or queue_id >= config.write_queue_nums:
-        if config is None or topic in NOT_TO_BE_SENT_TO or queue_id >= config.read_queue_nums:
-            return _refuse(context, topic, queue_id, config)
+        admitted = _admit(context, header, topic, queue_id, config)
+        if isinstance(admitted, Answer):
+            return admitted
+        config = admitted
     if queue_id < 0:
         if not config.write_queue_nums:
             return Answer(code=ResponseCode.SYSTEM_ERROR, remark=f"topic[{topic}] has no queue to write to")
@@ -135,7 +140,10 @@ def _broken(header: SendHeader, body: bytes) -> Answer:
     return Answer.lacking(missing)
 
 
-def _refuse(context: Context[BrokerState], topic: str, queue_id: int, config: TopicConfig | None) -> Answer:
+def _admit(
+    context: Context[BrokerState], header: SendHeader, topic: str, queue_id: int, config: TopicConfig | None
+) -> TopicConfig | Answer:
+    """The topic's configuration, after it was created if need be; or the refusal."""
     fields = context.state.sending.error_fields()
     problem = topic_name_problem(topic)
     if problem is not None:
@@ -144,10 +152,16 @@ def _refuse(context: Context[BrokerState], topic: str, queue_id: int, config: To
         remark = f"Sending message to topic[{topic}] is forbidden."
         return Answer(code=ResponseCode.NO_PERMISSION, remark=remark, fields=fields)
     if config is None:
+        if header.default_topic is None or header.default_topic_queue_nums is None:
+            return Answer.lacking("defaultTopic or defaultTopicQueueNums")
+        config = create_by_send(context, topic, header)
+    if config is None:
         remark = f"topic[{topic}] not exist, apply first please!{FAQ}"
         return Answer(code=ResponseCode.TOPIC_NOT_EXIST, remark=remark, fields=fields)
-    remark = f"request queueId[{queue_id}] is illegal, {_config_text(config)} Producer: {context.peer_text}"
-    return Answer(code=ResponseCode.INVALID_PARAMETER, remark=remark, fields=fields)
+    if queue_id >= max(config.write_queue_nums, config.read_queue_nums):
+        remark = f"request queueId[{queue_id}] is illegal, {_config_text(config)} Producer: {context.peer_text}"
+        return Answer(code=ResponseCode.INVALID_PARAMETER, remark=remark, fields=fields)
+    return config
 
 
 def _config_text(config: TopicConfig) -> str:

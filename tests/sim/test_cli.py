@@ -151,6 +151,16 @@ def test_nobody_reads() -> None:
         assert (process.wait(), process.stderr.read()) == (0, "")
 
 
+@pytest.mark.parametrize(("option", "code"), [("--auto-create-topics", 0), ("--no-auto-create-topics", 17)])
+def test_topics_that_sends_create(option: str, code: int) -> None:
+    """TBW102, by which clients find a broker for a topic that does not exist yet, is there or not."""
+    with serving("--json", option) as (process, out):
+        namesrv = msgspec.json.decode(out.readline())["namesrv"]
+        assert ask(namesrv, RequestCode.GET_ROUTEINFO_BY_TOPIC, {"topic": "TBW102"}).code == code
+        process.terminate()
+        assert ended(process)[0] == 0
+
+
 def test_the_cluster_has_a_name() -> None:
     """--cluster is what the brokers register for."""
     with serving("--json", "--cluster", "Guests", "--topic", "T") as (process, out):

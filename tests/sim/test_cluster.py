@@ -152,7 +152,7 @@ def test_created_topic_is_visible_at_once(world: str) -> None:
             cluster.create_topic("U", brokers=["broker-b"], permission=Permission.READ)
             assert await route(cluster, "U", 1) == {"broker-b": cluster.broker_addresses()["broker-b"]}
             assert await send(cluster, b"x", e="6") == 0
-            assert await send(cluster, b"x", b="U") == 17
+            assert await send(cluster, b"x", b="U", c="None") == 17
             cluster.create_topic("T", queues=2)
             assert await send(cluster, b"x", e="6") == 29
 

@@ -81,7 +81,7 @@ def test_status(status: SendStatus) -> None:
         plain = await broker.send(b"x")
         with broker.cluster.inject(None, Status(status)):
             answer = await broker.send(b"x")
-            refused = await broker.send(b"x", b="Unknown")
+            refused = await broker.send(b"x", b="Unknown", c="UnknownToo")
             pulled = await broker.pull()
         assert plain.ext_fields is not None and answer.ext_fields is not None
         assert (answer.code, list(answer.ext_fields)) == (int(status), list(plain.ext_fields))
