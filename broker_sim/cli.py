@@ -13,6 +13,7 @@ import sys
 
 from broker_sim.cluster import Cluster
 from broker_sim.config import DEFAULT_QUEUES, BrokerConfig
+from broker_sim.rules_watch import RulesFile
 from rocketmq_aio.errors import ConfigError, StateError
 from rocketmq_aio.wire.bodies import encode_json
 
@@ -73,11 +74,14 @@ def main() -> None:
               help="The cluster for which the brokers register.")
 @click.option("--auto-create-topics/--no-auto-create-topics", default=True, show_default=True,
               help="Whether a send to an unknown topic creates it.")
+@click.option("--rules", "rules_path", metavar="FILE", type=click.Path(exists=True, dir_okay=False),
+              help="Faults on purpose, in TOML. The file is read again when it changes.")
 @click.option("--json", "as_json", is_flag=True, help="Print events as JSON, one a line.")
 @click.option("--verbose", is_flag=True, help="Log what happens to standard error.")
 def serve(
     brokers: int, name_servers: int, port: int, host: str, advertise: str | None, topics: dict[str, int],
-    elsewhere: tuple[str, ...], cluster_name: str, auto_create_topics: bool, as_json: bool, verbose: bool,
+    elsewhere: tuple[str, ...], cluster_name: str, auto_create_topics: bool, rules_path: str | None, as_json: bool,
+    verbose: bool,
 ) -> None:  # fmt: skip
     """Run name servers and brokers until Ctrl-C or SIGTERM.
 
@@ -91,7 +95,16 @@ def serve(
     It comes when all listen, and the brokers are registered; a name server of --namesrv that is silent is waited for
     three seconds, and then in the background.
 
-    The exit code is 0 after a signal, 1 if it cannot listen, 2 if an option is wrong.
+    A file of --rules has one table for each fault, for example:
+
+    \b
+        [[inject]]
+        requests = "SEND"
+        verdict = "Reply"
+        code = "SYSTEM_BUSY"
+        times = 2
+
+    The exit code is 0 after a signal, 1 if it cannot listen, 2 if an option or the file of rules is wrong.
     """
     logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(levelname)s %(message)s")
     if not name_servers and not brokers:
@@ -106,19 +119,23 @@ def serve(
             brokers=[config] * brokers, name_servers=name_servers, topics=topics,
             port=port, host=host, advertise=advertise,
         )  # fmt: skip
+        printer = _Printer(as_json)
+        rules = None if rules_path is None else RulesFile(cluster, rules_path, printer)
     except ConfigError as error:
         raise click.UsageError(str(error)) from error
     try:
         with asyncio.Runner(loop_factory=_new_loop) as runner:
-            runner.run(_serve(cluster, _Printer(as_json)))
+            runner.run(_serve(cluster, printer, rules))
+    except ConfigError as error:  # the rules name a broker that does not exist
+        raise click.UsageError(str(error)) from error
     except StateError as error:
         raise click.ClickException(str(error)) from error
 
 
-async def _serve(cluster: Cluster, printer: _Printer) -> None:
+async def _serve(cluster: Cluster, printer: _Printer, rules: RulesFile | None) -> None:
     """Serve until a signal comes, which may be before all has started."""
     loop = asyncio.get_running_loop()
-    serving = loop.create_task(_serve_for_ever(cluster, printer))
+    serving = loop.create_task(_serve_for_ever(cluster, printer, rules))
     signals: list[int] = []
 
     def stop(number: int, _frame: object) -> None:
@@ -137,10 +154,15 @@ async def _serve(cluster: Cluster, printer: _Printer) -> None:
     printer.stopped()
 
 
-async def _serve_for_ever(cluster: Cluster, printer: _Printer) -> None:
+async def _serve_for_ever(cluster: Cluster, printer: _Printer, rules: RulesFile | None) -> None:
     async with cluster:
+        count = 0 if rules is None else rules.install()
         printer.ready(cluster)
-        await asyncio.get_running_loop().create_future()
+        if rules is None:
+            await asyncio.get_running_loop().create_future()
+        else:
+            printer.rules(count)
+            await rules.watch()
 
 
 class _Printer:
@@ -159,6 +181,20 @@ class _Printer:
         for name, address in brokers.items():
             self._line(f"{name}: {address}")
         self._line("Ctrl-C ends it.")
+
+    def rules(self, count: int) -> None:
+        """So many injections of the rules file hold from now on."""
+        if self._as_json:
+            self._event(event="rules", injections=count)
+        else:
+            self._line(f"Rules: {count} injection{'' if count == 1 else 's'}")
+
+    def rules_failed(self, error: str) -> None:
+        """The rules file has changed and cannot be used: what held goes on."""
+        if self._as_json:
+            self._event(event="rules_failed", error=error)
+        else:
+            click.echo(f"The rules stay as they were. {error}", err=True)
 
     def stopped(self) -> None:
         """The cluster has ended."""

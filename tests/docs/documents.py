@@ -12,7 +12,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 #: Languages that a fence may name. Whatever has another name would escape the tests.
-LANGUAGES = ("python", "sh", "text")
+LANGUAGES = ("python", "sh", "text", "toml")
 
 _DIRECTIVE = re.compile(r"<!-- test: (\w+)(?: (.+?))? -->")
 

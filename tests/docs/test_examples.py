@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from broker_sim.rules_file import parse_rules
 from rocketmq_aio import NoRouteError
 from tests.docs import documents
 from tests.docs.documents import Block
@@ -54,6 +55,12 @@ def test_commands_exist(block: Block) -> None:
     """Each line is a command of this project with targets, options, extras and files that exist."""
     problems = [f"{line}: {problem}" for line in block.text.splitlines() if (problem := command_problem(line))]
     assert not problems, f"{block}: " + "\n".join(problems)
+
+
+@pytest.mark.parametrize("block", [block for block in BLOCKS if block.language == "toml"], ids=str)
+def test_rules_can_be_used(block: Block) -> None:
+    """A shown file of injections is one."""
+    assert len(parse_rules(block.text)) >= 2
 
 
 def test_documents_have_blocks() -> None:

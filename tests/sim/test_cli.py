@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import IO, Any
 
 import msgspec
@@ -159,6 +160,75 @@ def test_topics_that_sends_create(option: str, code: int) -> None:
         assert ask(namesrv, RequestCode.GET_ROUTEINFO_BY_TOPIC, {"topic": "TBW102"}).code == code
         process.terminate()
         assert ended(process)[0] == 0
+
+
+BUSY = '[[inject]]\nrequests = "SEND"\nverdict = "Reply"\ncode = "SYSTEM_BUSY"\n'
+
+
+def test_rules_are_read_again_when_they_change(tmp_path: Path) -> None:
+    """Rules hold before the first line is out; a changed file replaces them, and a broken one changes nothing."""
+    rules = tmp_path / "rules.toml"
+    rules.write_text(BUSY)
+    with serving("--json", "--topic", "T", "--rules", str(rules)) as (process, out):
+        address = msgspec.json.decode(out.readline())["brokers"]["broker-a"]
+
+        def told(text: str | None = None) -> Any:
+            if text is not None:
+                whole = tmp_path / "new"
+                whole.write_text(text)
+                whole.replace(rules)
+            return msgspec.json.decode(out.readline())
+
+        def send() -> int:
+            return ask(address, RequestCode.SEND_MESSAGE_V2, send_fields(), b"x").code
+
+        assert (told(), send()) == ({"event": "rules", "injections": 1}, 2)
+        assert (told(BUSY.replace("SYSTEM_BUSY", "NO_PERMISSION") + BUSY), send()) == (
+            {"event": "rules", "injections": 2}, 16,
+        )  # fmt: skip
+        failed = told("# now it breaks\n" + BUSY.replace("Reply", "Rely"))
+        assert failed["event"] == "rules_failed" and "rules.toml, line 2: verdict is 'Rely'" in failed["error"]
+        failed = told(BUSY + BUSY + 'broker = "broker-z"\n')
+        assert "rules.toml, line 5: Cluster.inject: there is no server 'broker-z'" in failed["error"]
+        assert send() == 16
+        rules.unlink()
+        failed = told()
+        assert failed["event"] == "rules_failed" and "cannot be read" in failed["error"]
+        assert send() == 16
+        assert (told(""), send()) == ({"event": "rules", "injections": 0}, 0)
+        process.terminate()
+        assert ended(process) == (0, '{"event":"stopped"}\n', "")
+
+
+def test_rules_in_words(tmp_path: Path) -> None:
+    """Without --json the same is said in a line, and what is wrong on standard error."""
+    rules = tmp_path / "rules.toml"
+    rules.write_text(BUSY)
+    with serving("--rules", str(rules)) as (process, out):
+        assert [out.readline() for _ in range(4)][3] == "Rules: 1 injection\n"
+        rules.write_bytes(b"\xff")
+        assert process.stderr is not None
+        assert process.stderr.readline().startswith("The rules stay as they were. ")
+        process.terminate()
+        assert ended(process)[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[[inject", "line 1"),
+        ("\n" + BUSY.replace("SEND", "SENT"), "line 2: 'SENT' is no RequestCode"),
+        (BUSY + 'broker = "x"', "line 1: Cluster.inject: there is no server 'x'"),
+    ],
+)
+def test_rules_that_cannot_be_used(tmp_path: Path, text: str, words: str) -> None:
+    """At the start a bad file is a wrong option: exit code 2, and the line that is wrong."""
+    rules = tmp_path / "rules.toml"
+    rules.write_text(text)
+    done = run("serve", "--port", "0", "--rules", str(rules))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "rules.toml" in done.stderr and words in done.stderr
+    assert run("serve", "--rules", str(tmp_path / "none")).returncode == 2
 
 
 def test_the_cluster_has_a_name() -> None:
