@@ -129,6 +129,8 @@ class BareClient(asyncio.Protocol):
 
     async def send(self, body: bytes) -> BareResult:
         """Send a message and wait for its acknowledgement."""
+        if self._transport.is_closing():
+            raise ConnectionError("The bare server closed the connection.")
         count = self._count = self._count + 1
         started = time.monotonic()
         message_id = f"{self._id_prefix}{count & 0xFFFFFFFF:08X}"

@@ -91,9 +91,9 @@ class Broker:
         self._form = ReplyForm(serialize_type=config.serialize_type)
         core = ServerCore(
             name=config.name, state=self.state, handlers=BROKER_HANDLERS, form=self._form, clock=environment.clock,
-            history=history, started_at=started_at, rules=rules,
+            history=history, started_at=started_at, rules=rules, on_lost=self._lost,
         )  # fmt: skip
-        self.endpoint = Endpoint(core=core, environment=environment, numbers=numbers, on_lost=self._lost)
+        self.endpoint = Endpoint(core=core, environment=environment, numbers=numbers)
         self.registrars = [
             Registrar(
                 address=address, describe=self.registration, environment=environment, name=config.name,

@@ -286,7 +286,9 @@ class Cluster:
         return self._run(self._servers.messages, topic, broker, queue)
 
     def requests(self, *codes: int) -> list[Exchange]:
-        """The requests that the servers got, with their answers, oldest first; as many as `history_max` allows.
+        """The requests that the servers got, with their answers; as many of the last ones as `history_max` allows.
+
+        They are in the order in which they were dealt with. What an injection delays comes when it is due.
 
         Args:
             codes: those of these request codes only; none for all.
@@ -300,6 +302,8 @@ class Cluster:
 
     def digest(self) -> str:
         """A hash over all requests and answers so far and when they came: equal in two runs that went alike.
+
+        Of the body of a request it covers the length and the first 256 bytes.
 
         Raises:
             StateError: the cluster is not open.

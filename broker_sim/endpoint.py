@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from broker_sim.session import ServerCore, Session
 from rocketmq_aio.environment import Environment, Listener, TcpListener, housekeeping_context
@@ -35,7 +35,6 @@ class Endpoint:
         core: what its sessions have in common.
         environment: clock and network.
         numbers: numbers for accepted connections.
-        on_lost: told of each accepted connection that is gone.
     """
 
     def __init__(
@@ -44,12 +43,10 @@ class Endpoint:
         core: ServerCore,
         environment: Environment,
         numbers: Iterator[int],
-        on_lost: Callable[[Connection], None],
     ) -> None:
         self.core = core
         self.environment = environment
         self._numbers = numbers
-        self._on_lost = on_lost
         self._accepting = False
         self._listener: Listener | None = None
         self._connections: dict[Connection, None] = {}
@@ -107,7 +104,7 @@ class Endpoint:
         self._connections.pop(connection, None)
         if error is not None:
             logger.debug("%s lost a connection: %s", self.core.name, error)
-        self._on_lost(connection)
+        self.core.on_lost(connection)
 
     def _close_idle(self) -> None:
         now = self.environment.clock.monotonic()

@@ -2,8 +2,8 @@
 
 An `Exchange` keeps the bytes as they came and went, and decodes them when somebody looks: recording one costs little
 more than making one object. The hash covers what a deterministic run repeats: when, on which connection, how many
-bytes, and one running checksum of the bytes of requests and replies. So two runs with equal digests have seen the same
-requests at the same instants and given the same answers.
+bytes, and one running checksum of headers, replies, and the first 256 bytes of bodies. So two runs with equal digests
+have, as good as certainly, seen the same requests at the same instants and given the same answers.
 
 This file knows no handler and no clock: times are handed in, in seconds from the start of the cluster.
 """
@@ -31,7 +31,7 @@ HISTORY_BYTES_MAX = 64 * 1024 * 1024
 
 #: Exchanges that gather before they are dealt with.
 _TOGETHER = 64
-_LARGE_BODY = 64 * 1024
+_LARGE = 64 * 1024
 #: Bytes of a body that the hash covers.
 _HASHED_BODY = 256
 
@@ -106,7 +106,7 @@ class History:
         """Take one exchange, in the order in which the servers dealt with them."""
         new = self._new
         new.append(exchange)
-        if len(new) >= _TOGETHER or len(exchange.incoming.body) > _LARGE_BODY:
+        if len(new) >= _TOGETHER or len(exchange.incoming.body) + len(exchange.reply_frame) > _LARGE:
             self._take()
 
     def _take(self) -> None:

@@ -13,16 +13,18 @@ Source: none in Java. The counting of occurrences is that of librdkafka's mock c
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from enum import Enum
+from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
-from rocketmq_aio.codes import RequestCode
+from rocketmq_aio.codes import RequestCode, SerializeType
 from rocketmq_aio.errors import ConfigError, LocalProtocolError
 from rocketmq_aio.message import SendStatus
+from rocketmq_aio.wire.frame import RemotingCommand
 
 if TYPE_CHECKING:
-    from rocketmq_aio.wire.frame import RemotingCommand
     from rocketmq_aio.wire.incoming import Request
 
 __all__ = [
@@ -76,6 +78,15 @@ class Reply(Verdict, frozen=True):
         ):
             raise ConfigError(f"Reply: fields must be a mapping from str to str, or None, not {self.fields!r}.")
         _check_phase("Reply", self.phase)
+        fields = None if self.fields is None else dict(self.fields)
+        for serialize_type in SerializeType:
+            try:
+                RemotingCommand(
+                    self.code, remark=self.remark, ext_fields=fields, serialize_type=serialize_type
+                ).encode()
+            except LocalProtocolError as error:
+                raise ConfigError(f"Reply: it cannot be sent: {error}") from error
+        msgspec.structs.force_setattr(self, "fields", fields)
 
 
 class Status(Verdict, frozen=True):
@@ -172,8 +183,11 @@ class Corrupt(Verdict, frozen=True):
 
     def __post_init__(self) -> None:
         """Check that it can be called."""
-        if not callable(self.change):
-            raise ConfigError(f"Corrupt: it takes a function from bytes to bytes, not {self.change!r}.")
+        if not callable(self.change) or iscoroutinefunction(self.change):
+            raise ConfigError(f"Corrupt: it takes a plain function from bytes to bytes, not {self.change!r}.")
+
+
+_VERDICTS = frozenset((Pass, Reply, Status, Delay, Drop, Disconnect, Duplicate, Corrupt))
 
 
 class Rule:
@@ -188,10 +202,10 @@ class Rule:
         after: so many requests that it is about are let through first, from 0.
         probability: how likely it applies, 0 to 1; None for always.
         when: given the decoded request, it says whether the rule is about it.
-        rng: dice for `probability`.
 
     Attributes:
         hits: how often it has applied.
+        rng: dice for `probability`; to be set before the first request.
 
     Raises:
         ConfigError: an argument cannot be used.
@@ -208,15 +222,14 @@ class Rule:
         after: int = 0,
         probability: float | None = None,
         when: Callable[[RemotingCommand], object] | None = None,
-        rng: Any = None,
     ) -> None:
-        if not isinstance(verdict, Verdict) or type(verdict) is Verdict:
+        if type(verdict) not in _VERDICTS:
             raise ConfigError(
                 f"Cluster.inject: {verdict!r} is no verdict.",
                 hint="There are Pass, Reply, Status, Delay, Drop, Disconnect, Duplicate and Corrupt; Drop() is one.",
             )
-        if topic is not None and not isinstance(topic, str):
-            raise ConfigError(f"Cluster.inject: topic must be a str or None, not {topic!r}.")
+        if topic is not None and (not isinstance(topic, str) or not topic):
+            raise ConfigError(f"Cluster.inject: topic must be a topic's name, or None for all, not {topic!r}.")
         if times is not None:
             _check_int("Cluster.inject", "times", times, 1, _CODE_MAX)
         _check_int("Cluster.inject", "after", after, 0, _CODE_MAX)
@@ -224,8 +237,8 @@ class Rule:
             isinstance(probability, bool) or not isinstance(probability, int | float) or not 0 <= probability <= 1
         ):
             raise ConfigError(f"Cluster.inject: probability must be a number from 0 to 1 or None, not {probability!r}.")
-        if when is not None and not callable(when):
-            raise ConfigError(f"Cluster.inject: when must be a function of a request, or None, not {when!r}.")
+        if when is not None and (not callable(when) or iscoroutinefunction(when)):
+            raise ConfigError(f"Cluster.inject: when must be a plain function of a request, or None, not {when!r}.")
         self.codes = codes
         self.verdict = verdict
         self.server = server
@@ -235,32 +248,33 @@ class Rule:
         self.probability = probability
         self.when = when
         self.hits = 0
+        self.rng: Any = None
         self._seen = 0
-        self._rng = rng
 
     def applies(self, server: str, request: Request) -> bool:
         """Whether it applies to a request that a server got; if so, that is counted.
 
         Raises:
-            Exception: whatever `when` raises. Nothing has been counted then.
+            BaseException: whatever `when` raises. Nothing has been counted then.
         """
         if self.codes and request.code not in self.codes:
             return False
         if self.server is not None and self.server != server:
             return False
-        if self.topic is not None or self.when is not None:
-            try:
-                command = request.command()
-            except LocalProtocolError:  # its connection is about to be closed
-                return False
-            if self.topic is not None and self.topic != topic_of(command):
-                return False
-            if self.when is not None and not self.when(command):
-                return False
-        self._seen += 1
-        if self._seen <= self.after or (self.times is not None and self.hits >= self.times):
+        if self.times is not None and self.hits >= self.times:
             return False
-        if self.probability is not None and self._rng.random() >= self.probability:
+        try:
+            if self.topic is not None and self.topic != _topic_of(request):
+                return False
+            command = None if self.when is None else request.command()
+        except LocalProtocolError:  # it cannot be read: its connection is about to be closed
+            return False
+        if self.when is not None and command is not None and not self.when(command):
+            return False
+        self._seen += 1
+        if self._seen <= self.after:
+            return False
+        if self.probability is not None and self.rng.random() >= self.probability:
             return False
         self.hits += 1
         return True
@@ -285,7 +299,7 @@ class Rules:
         if rule in self.installed:
             self.installed.remove(rule)
 
-    def decide(self, server: str, request: Request, failed: Callable[[Exception], None]) -> Verdict | None:
+    def decide(self, server: str, request: Request, failed: Callable[[BaseException], None]) -> Verdict | None:
         """What becomes of a request; None if no rule says anything.
 
         Args:
@@ -296,7 +310,9 @@ class Rules:
         for rule in tuple(self.installed):  # the user's function may change the rules
             try:
                 applies = rule.applies(server, request)
-            except Exception as error:
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:  # also pytest.fail, which is no Exception
                 failed(error)
                 continue
             if applies and type(rule.verdict) is not Pass:
@@ -304,9 +320,16 @@ class Rules:
         return None
 
 
-def topic_of(command: RemotingCommand) -> str | None:
-    """The topic that a request is about, if it names one."""
-    return (command.ext_fields or {}).get("b" if command.code in _SHORT_NAMES else "topic")
+class _Topic(msgspec.Struct):
+    """The topic in the fields of a request, by its long and its short name."""
+
+    long: str | None = msgspec.field(default=None, name="topic")
+    short: str | None = msgspec.field(default=None, name="b")
+
+
+def _topic_of(request: Request) -> str | None:
+    fields = request.fields(_Topic)
+    return fields.short if request.code in _SHORT_NAMES else fields.long
 
 
 def request_codes(requests: object) -> frozenset[int]:
@@ -317,9 +340,12 @@ def request_codes(requests: object) -> frozenset[int]:
     """
     if requests is None:
         return frozenset()
-    several: Collection[Any] = requests if isinstance(requests, Collection) else (requests,)
+    several: Collection[Any] = (requests,)
+    if isinstance(requests, Collection) and not isinstance(requests, str | bytes | bytearray | Mapping):
+        several = requests
     for code in several:
-        if isinstance(code, bool) or not isinstance(code, int):
+        foreign = isinstance(code, bool) or (isinstance(code, Enum) and not isinstance(code, RequestCode))
+        if foreign or not isinstance(code, int) or not 0 <= code <= _CODE_MAX:
             raise ConfigError(
                 f"Cluster.inject: requests must be request codes, not {requests!r}.",
                 hint="For example SEND, RequestCode.PULL_MESSAGE, a list of codes, or None for all requests.",

@@ -68,9 +68,9 @@ class NameServer:
         self._scan_timer: asyncio.TimerHandle | None = None
         core = ServerCore(
             name=name, state=self.registry, handlers=NAME_SERVER_HANDLERS, form=ReplyForm(), clock=environment.clock,
-            history=history, started_at=started_at, rules=rules,
+            history=history, started_at=started_at, rules=rules, on_lost=self._lost,
         )  # fmt: skip
-        self.endpoint = Endpoint(core=core, environment=environment, numbers=numbers, on_lost=self._lost)
+        self.endpoint = Endpoint(core=core, environment=environment, numbers=numbers)
 
     @property
     def address(self) -> str:

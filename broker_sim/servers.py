@@ -275,21 +275,24 @@ class Servers:
                     registry.register(registration, None, self._environment.clock.monotonic())
             broker.announce(config.topic_name)
 
-    def inject(self, make: Callable[..., Rule], server: str | None) -> Rule:
+    def inject(self, make: Callable[..., Rule], server: object) -> Rule:
         """Install a rule.
 
         Args:
-            make: makes it, given its server's name and dice.
+            make: makes it, given its server's name.
             server: the name of a broker or name server; None for all.
 
         Raises:
             ConfigError: there is no such server, or the rule cannot be made.
         """
         known = [*self.brokers, *(name_server.name for name_server in self.name_servers)]
+        if server is not None and not isinstance(server, str):
+            raise ConfigError(f"Cluster.inject: broker must be the name of a server, not {server!r}.")
         if server is not None and server not in known:
             raise ConfigError(f"Cluster.inject: there is no server {server!r}.", hint=f"There are: {', '.join(known)}.")
-        # Dice of its own: another rule beside it must not change where this one falls.
-        rule = make(server=server, rng=self._environment.entropy(f"injection-{next(self._rule_numbers)}"))
+        rule = make(server=server)
+        # Dice of its own: what others draw must not change where it applies.
+        rule.rng = self._environment.entropy(f"injection-{next(self._rule_numbers)}")
         self.rules.add(rule)
         return rule
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from itertools import count
 from typing import Any
 
 from broker_sim.history import Exchange, History
@@ -45,6 +46,7 @@ class ServerCore:
         history: takes every exchange.
         started_at: when the cluster began, in seconds of the monotonic clock.
         rules: the cluster's injections.
+        on_lost: told of each connection that is gone.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class ServerCore:
         history: History,
         started_at: float,
         rules: Rules,
+        on_lost: Callable[[Connection], None],
     ) -> None:
         self.name = name
         self.state = state
@@ -67,22 +70,25 @@ class ServerCore:
         self.history = history
         self.started_at = started_at
         self.rules = rules
-        self._delayed: dict[asyncio.TimerHandle, Callable[[], None]] = {}
+        self.on_lost = on_lost
+        # By number: timers that are due at one time have equal hashes.
+        self._delayed: dict[int, tuple[asyncio.TimerHandle, Callable[[], None]]] = {}
+        self._numbers = count()
 
     def later(self, seconds: float, go_on: Callable[[], None], forget: Callable[[], None]) -> None:
         """Call `go_on` in so many seconds, or `forget` if the server stops before."""
+        number = next(self._numbers)
 
         def due() -> None:
-            del self._delayed[timer]
+            del self._delayed[number]
             go_on()
 
-        timer = asyncio.get_running_loop().call_later(seconds, due)
-        self._delayed[timer] = forget
+        self._delayed[number] = (asyncio.get_running_loop().call_later(seconds, due), forget)
 
     def forget_delayed(self) -> None:
         """The server stops: what is delayed is never dealt with."""
         delayed, self._delayed = self._delayed, {}
-        for timer, forget in delayed.items():
+        for timer, forget in delayed.values():
             timer.cancel()
             forget()
 
@@ -162,7 +168,7 @@ class Session(Context[Any]):
 
     # --- injections
 
-    def _rule_failed(self, error: Exception) -> None:
+    def _rule_failed(self, error: BaseException) -> None:
         logger.error("a function given to an injection failed; the request goes on without it", exc_info=error)
 
     def _carry_out(self, verdict: Verdict, connection: Connection, request: Request, received_at: float) -> None:
@@ -188,7 +194,10 @@ class Session(Context[Any]):
             )
 
         def answer() -> bytes:
-            return self._answer(connection, request)
+            frame = self._answer(connection, request)
+            if connection.closed:  # what was done for a client that had gone is undone, as when it goes afterwards
+                self._core.on_lost(connection)
+            return frame
 
         match verdict:
             case Delay(seconds=seconds, phase="before"):
@@ -201,6 +210,7 @@ class Session(Context[Any]):
                     answer()
                 finish(b"")
                 if isinstance(verdict, Disconnect):
+                    connection.flush()  # the answers to what came before it
                     connection.abort()
             case Duplicate():
                 finish(answer())
@@ -218,17 +228,16 @@ class Session(Context[Any]):
         if request.flag & FLAG_ONEWAY:
             return b""
         fields = None if reply.fields is None else dict(reply.fields)
-        try:
-            return Answer(code=reply.code, remark=reply.remark, fields=fields).frame(request.opaque, self._form)
-        except LocalProtocolError as error:  # text that UTF-8 cannot express
-            return self._failed(request, error)
+        return Answer(code=reply.code, remark=reply.remark, fields=fields).frame(request.opaque, self._form)
 
     def _corrupted(self, frame: bytes, change: Callable[[bytes], bytes]) -> bytes:
         if not frame:
             return frame
         try:
             return bytes(memoryview(change(frame)))
-        except Exception as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # also pytest.fail, which is no Exception
             self._rule_failed(error)
             return frame
 

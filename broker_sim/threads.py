@@ -67,26 +67,33 @@ class LoopThread:
         """Call a plain function in the thread and wait for it. In the thread itself it is simply called.
 
         Raises:
-            StateError: it took more than ten seconds: something holds the loop.
+            StateError: it did not begin within ten seconds: something holds the loop. It will not be called any more.
             ClosedError: the thread has ended.
         """
         if self.is_current:
             return function(*args)
+        claim = threading.Lock()  # whoever gets it decides: the thread calls, or the caller gives up
 
         async def run() -> T:
+            if not claim.acquire(blocking=False):
+                raise ClosedError("Nobody waits for it any more.")
             return function(*args)
 
-        return self.run(run(), CALL_TIMEOUT)
+        return self.run(run(), CALL_TIMEOUT, claim)
 
-    def run(self, coroutine: Coroutine[Any, Any, T], timeout: float | None = None) -> T:
+    def run(
+        self, coroutine: Coroutine[Any, Any, T], timeout: float | None = None, claim: threading.Lock | None = None
+    ) -> T:
         """Run a coroutine in the thread and wait for it.
 
         Args:
             coroutine: what to run.
             timeout: seconds; None waits for as long as it takes.
+            claim: if given, `timeout` ends only the wait for the coroutine to take it. What has begun is waited for.
 
         Raises:
-            StateError: it did not end in time; or the caller is in the thread itself, which would wait for itself.
+            StateError: it did not end (or begin) in time; or the caller is in the thread itself, which would wait for
+                itself.
             ClosedError: the thread has ended.
         """
         if self.is_current:
@@ -108,7 +115,7 @@ class LoopThread:
                     raise  # the call's own
                 if not self._thread.is_alive():  # it ended between taking the call and running it
                     raise ClosedError("The cluster's thread has ended.") from None
-                if timeout is None:
+                if timeout is None or (claim is not None and not claim.acquire(blocking=False)):
                     continue
                 future.cancel()
                 raise StateError(

@@ -133,7 +133,7 @@ class Connection(asyncio.Protocol):
         if not out:  # `_schedule_flush`, without the cost of a call
             if self.closed:
                 self._check_open()
-            loop.call_soon(self._flush)
+            loop.call_soon(self.flush)
         header = template % (fields + (opaque,))  # noqa: RUF005 (unpacking takes a fifth longer)
         size = len(header)
         body_size = len(body)
@@ -194,7 +194,7 @@ class Connection(asyncio.Protocol):
             self._out.append(frame)
             self._out_bytes += len(frame)
             if self._out_bytes > OUT_BYTES_MAX:
-                self._flush()
+                self.flush()
 
     @property
     def loop_stalls(self) -> int:
@@ -227,9 +227,10 @@ class Connection(asyncio.Protocol):
     def _schedule_flush(self) -> None:
         if self.closed:
             self._check_open()
-        self._loop.call_soon(self._flush)
+        self._loop.call_soon(self.flush)
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Write what has gathered now, and not at the end of this turn."""
         out = self._out
         if self.closed or not out:
             return
@@ -319,7 +320,7 @@ class Connection(asyncio.Protocol):
         finally:
             self._reading = False
             if self._out and self._pause_reading:  # a server: all answers to this chunk in one write
-                self._flush()
+                self.flush()
 
     def _refuse(self, error: LocalProtocolError, data: bytes = b"") -> None:
         """The peer does not speak the protocol: its connection dies, and nothing else."""

@@ -1,4 +1,4 @@
-"""Injections in a running cluster: what a plain socket client sees of each verdict, and what a producer makes of it."""
+"""Injections in a running cluster: what a plain socket client sees of each verdict."""
 
 from __future__ import annotations
 
@@ -24,20 +24,15 @@ from broker_sim import (
 )
 from rocketmq_aio import (
     SEND,
-    ClosedError,
-    ConfigError,
-    Message,
-    Producer,
     RequestCode,
     ResponseCode,
-    SendConnectionError,
-    SendRejectedError,
     SendStatus,
-    SendTimeoutError,
-    SystemBusyError,
-    WrongLoopError,
 )
-from tests.support.brokers import Broker, with_broker
+from rocketmq_aio.environment import Environment
+from rocketmq_aio.wire.frame import RemotingCommand
+from tests.support.brokers import Broker, send_fields, with_broker
+from tests.support.raw_client import RawClient
+from tests.support.worlds import WORLDS, run_in
 
 Send = Callable[[Broker], Awaitable[Any]]
 
@@ -51,9 +46,6 @@ async def unanswered(broker: Broker) -> None:
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(60):
             await broker.send(b"silence")
-
-
-# --- what a plain client sees
 
 
 @pytest.mark.parametrize(("phase", "there"), [("before", []), ("after", [b"x"])])
@@ -149,6 +141,7 @@ def test_stopped_server_forgets_what_it_has_delayed(phase: Any, there: list[byte
         await broker.cluster.broker("broker-a").start()
         await asyncio.sleep(20)
         assert stored(broker) == there
+        await broker.cluster.broker("broker-a").stop()
         (exchange,) = broker.cluster.requests(*SEND)
         assert (exchange.verdict, exchange.replied_at, exchange.reply_frame) == (Delay(10, phase), None, b"")
 
@@ -182,6 +175,67 @@ def test_disconnect(phase: Any, there: list[bytes]) -> None:
     with_broker(main)
 
 
+@pytest.mark.parametrize("world", WORLDS)
+def test_disconnect_leaves_the_answers_before_it_alone(world: str) -> None:
+    """Requests that came in one piece are answered up to the one that breaks the connection, as the history says."""
+
+    async def main(environment: Environment) -> None:
+        async with Cluster(environment=environment, topics={"T": 1}) as cluster:
+            cluster.inject(SEND, Disconnect(), after=5)
+            async with RawClient(environment, cluster.broker("broker-a").address) as client:
+                frames = [
+                    RemotingCommand(310, number, ext_fields=send_fields(e="0"), body=b"x").encode()
+                    for number in range(10)
+                ]
+                client.transport.write(b"".join(frames))
+                await asyncio.wait_for(asyncio.shield(client.lost), 30)
+                assert [(answer.opaque, answer.code) for answer in client.received] == [(n, 0) for n in range(5)]
+            replied = [exchange.replied_at is not None for exchange in cluster.requests(*SEND)]
+            assert replied == [True] * 5 + [False]
+
+    run_in(world, main)
+
+
+def test_many_are_delayed_at_once() -> None:
+    """Delays that end at one instant are independent of each other, in whatever number."""
+
+    async def main(broker: Broker) -> None:
+        broker.cluster.inject(SEND, Delay(5))
+        answers = await asyncio.gather(*[broker.send(b"x") for _ in range(3_000)])
+        assert {answer.code for answer in answers} == {0}
+        assert len(stored(broker)) == 3_000
+
+    with_broker(main)
+
+
+@pytest.mark.parametrize("phase", ["before", "after"])
+def test_delayed_heartbeat_of_a_client_that_has_gone(phase: Any) -> None:
+    """It leaves no client behind: what is done for a lost connection is undone, as if it had been lost afterwards."""
+
+    async def main(broker: Broker) -> None:
+        broker.cluster.inject(RequestCode.HEART_BEAT, Delay(10, phase))
+        body = b'{"clientID":"c","producerDataSet":[{"groupName":"g"}]}'
+        broker.client.post(RequestCode.HEART_BEAT, {}, body, flag=0)
+        await asyncio.sleep(1)
+        broker.client.transport.abort()
+        await asyncio.sleep(20)
+        clients = broker.cluster._servers.brokers["broker-a"].state.clients
+        assert not any(vars(clients).values()), vars(clients)
+
+    with_broker(main)
+
+
+@simulate(topics={"T": 1})
+async def test_delayed_registration_of_a_broker_that_has_stopped(cluster: Cluster) -> None:
+    """A stopped broker does not come back by a registration that was under way."""
+    with cluster.inject(RequestCode.REGISTER_BROKER, Delay(20)):
+        await asyncio.sleep(31)  # the next registration
+        await cluster.broker("broker-a").stop()
+    await asyncio.sleep(60)
+    async with RawClient(cluster.environment, cluster.namesrv) as client:
+        assert (await client.call(RequestCode.GET_ROUTEINFO_BY_TOPIC, {"topic": "T"})).code == 17
+
+
 def test_duplicate() -> None:
     """The message is stored twice, and both are acknowledged, each at its own place."""
 
@@ -210,7 +264,11 @@ def test_corrupt() -> None:
     with_broker(main)
 
 
-@pytest.mark.parametrize("wrong", [lambda frame: 1 / 0, lambda frame: 5, lambda frame: "text"])
+def failing(_: bytes) -> bytes:
+    pytest.fail("which is no Exception")
+
+
+@pytest.mark.parametrize("wrong", [lambda frame: 1 / 0, lambda frame: 5, lambda frame: "text", failing])
 def test_corrupt_that_fails(wrong: Any, caplog: pytest.LogCaptureFixture) -> None:
     """A function that fails, or returns no bytes, is logged; the answer stays as it was."""
 
@@ -282,190 +340,3 @@ def test_every_verdict_is_in_the_history() -> None:
         assert found == [*verdicts[:4], Duplicate(), *verdicts[4:], None]
 
     with_broker(main)
-
-
-# --- which servers, which requests
-
-
-@simulate(brokers=2, topics={"T": 1, "U": 1})
-async def test_one_broker_and_one_topic(cluster: Cluster) -> None:
-    """Filters by broker and topic leave everything else alone."""
-    async with Producer("g", namesrv=cluster.namesrv, environment=cluster.environment) as producer:
-        with cluster.inject(SEND, Drop(), broker="broker-b", topic="T") as injection:
-            outcomes: dict[str, list[str]] = {"T": [], "U": []}
-            for topic, seen in outcomes.items():
-                for _ in range(4):
-                    try:
-                        result = await producer.send(Message(topic, b"x"), send_timeout=1)
-                    except SendTimeoutError as error:
-                        seen.append(f"no answer of {error.attempts[-1].queue.broker_name}")
-                    else:
-                        seen.append(result.queue.broker_name)
-        assert sorted(outcomes["T"]) == ["broker-a"] * 2 + ["no answer of broker-b"] * 2
-        assert sorted(outcomes["U"]) == ["broker-a"] * 2 + ["broker-b"] * 2
-        assert injection.hits == 2
-
-
-@simulate(topics={"T": 1}, name_servers=2)
-async def test_name_servers_too(cluster: Cluster) -> None:
-    """A name server is a server like the others: a silent one is asked in vain, and the other one answers."""
-    codes = (RequestCode.GET_ROUTEINFO_BY_TOPIC,)
-    with cluster.inject(codes, Drop(), broker="name-server-0") as injection:
-        async with Producer("g", namesrv=cluster.namesrv, environment=cluster.environment) as producer:
-            assert (await producer.send(Message("T", b"x"))).ok
-    assert injection.hits <= 1
-    assert [exchange.server for exchange in cluster.requests(*codes) if exchange.reply] == ["name-server-1"]
-
-
-def test_seeded_probability_is_the_same_in_every_run() -> None:
-    """The seed decides which requests are hit; another injection beside it does not change that."""
-
-    def run(seed: int, *, beside: bool = False) -> tuple[str, list[int]]:
-        async def main(cluster: Cluster) -> tuple[str, list[int]]:
-            injection = cluster.inject(SEND, Reply(1), probability=0.3)
-            if beside:
-                cluster.inject(RequestCode.PULL_MESSAGE, Reply(1), probability=0.3)
-            hits = []
-            async with Producer("g", namesrv=cluster.namesrv, environment=cluster.environment) as producer:
-                for number in range(100):
-                    before = injection.hits
-                    try:
-                        await producer.send(Message("T", b"x"))
-                    except SendRejectedError:
-                        pass
-                    if injection.hits > before:
-                        hits.append(number)
-            return cluster.digest(), hits
-
-        return simulate.run(main, seed=seed, topics={"T": 4})
-
-    assert run(1) == run(1)
-    assert run(1)[1] == run(1, beside=True)[1] != run(2)[1]
-    assert 10 < len(run(1)[1]) < 60
-
-
-def test_digest_is_the_same_with_every_injection() -> None:
-    """The same seed gives the same history, with all verdicts in the run."""
-
-    def run(seed: int) -> str:
-        async def main(cluster: Cluster) -> str:
-            for verdict in (Reply(1), Delay(0.2), Delay(5, "after"), Drop(), Drop("after"), Disconnect(),
-                            Disconnect("after"), Duplicate(), Status(SendStatus.FLUSH_DISK_TIMEOUT),
-                            Corrupt(lambda frame: frame[:-1] + b"!")):  # fmt: skip
-                cluster.inject(SEND, verdict, probability=0.1)
-            async with Producer("g", namesrv=cluster.namesrv, environment=cluster.environment) as producer:
-                for _ in range(150):
-                    try:
-                        await producer.send(Message("T", b"x"), send_timeout=1)
-                    except (SendTimeoutError, SendConnectionError, SendRejectedError):
-                        pass
-            return cluster.digest()
-
-        return simulate.run(main, seed=seed, topics={"T": 4})
-
-    assert run(1) == run(1) != run(2)
-
-
-# --- what a producer makes of it
-
-
-@pytest.mark.parametrize(
-    ("verdict", "kind", "maybe_stored", "count"),
-    [
-        (Reply(ResponseCode.SYSTEM_BUSY, remark="busy"), SystemBusyError, False, 0),
-        (Drop(), SendTimeoutError, True, 0),
-        (Drop("after"), SendTimeoutError, True, 1),
-        (Delay(5, "after"), SendTimeoutError, True, 1),
-        (Disconnect(), SendConnectionError, True, 0),
-        (Disconnect("after"), SendConnectionError, True, 1),
-        (Corrupt(lambda frame: b"HTTP/1.1 400 Bad Request\r\n\r\n"), SendConnectionError, True, 1),
-    ],
-    ids=str,
-)
-def test_producer_tells_the_truth(verdict: Verdict, kind: type[Exception], maybe_stored: bool, count: int) -> None:
-    """Each fault has its error, within the deadline; `maybe_stored` never denies what is stored. Then all is well."""
-
-    async def main(cluster: Cluster) -> None:
-        clock = cluster.environment.clock
-        async with Producer("g", namesrv=cluster.namesrv, environment=cluster.environment) as producer:
-            await producer.send(Message("T", b"first"))
-            with cluster.inject(SEND, verdict):
-                started = clock.monotonic()
-                with pytest.raises(Exception) as caught:
-                    await producer.send(Message("T", b"x"), send_timeout=3)
-                assert clock.monotonic() - started <= 3.06
-            error: Any = caught.value
-            kinds = {type(error), type(error.__cause__)}
-            assert any(issubclass(one, kind) for one in kinds), kinds
-            assert error.maybe_stored is maybe_stored
-            assert len(cluster.messages("T")) == 1 + count
-            assert (await producer.send(Message("T", b"last"))).ok
-
-    simulate.run(main, topics={"T": 1})
-
-
-@simulate(topics={"T": 1})
-async def test_producer_and_status_duplicate_and_delay(cluster: Cluster) -> None:
-    """A status is a result; a second acknowledgement disturbs nobody; a delay is waited for."""
-    async with Producer("g", namesrv=cluster.namesrv, environment=cluster.environment) as producer:
-        with cluster.inject(SEND, Status(SendStatus.FLUSH_SLAVE_TIMEOUT)):
-            result = await producer.send(Message("T", b"x"))
-        assert (result.status, result.queue_offset) == (SendStatus.FLUSH_SLAVE_TIMEOUT, 0)
-        with cluster.inject(SEND, Duplicate()):
-            assert (await producer.send(Message("T", b"x"))).queue_offset == 1
-        with cluster.inject(SEND, Delay(2)):
-            result = await producer.send(Message("T", b"x"))
-        assert result.queue_offset == 3 and result.elapsed == pytest.approx(2, abs=0.1)
-
-
-# --- the handle
-
-
-def test_wrong_arguments() -> None:
-    """A server that does not exist, or no code, is refused at once; nothing is installed."""
-
-    async def main(broker: Broker) -> None:
-        with pytest.raises(ConfigError, match=r"no server 'broker-z'.*broker-a, name-server-0"):
-            broker.cluster.inject(SEND, Drop(), broker="broker-z")
-        with pytest.raises(ConfigError, match="no server 5"):
-            broker.cluster.inject(SEND, Drop(), broker=5)  # type: ignore[arg-type]
-        with pytest.raises(ConfigError, match="is no verdict"):
-            broker.cluster.inject(SEND, Drop)  # type: ignore[arg-type]
-        assert (await broker.send(b"x")).code == 0
-
-    with_broker(main)
-
-
-def test_in_a_thread_of_its_own() -> None:
-    """Under a plain `with` injections work from any thread, and outlive neither the block nor the cluster."""
-    with Cluster(topics={"T": 1}) as cluster:
-
-        async def send(body: bytes) -> object:
-            async with Producer("g", namesrv=cluster.namesrv) as producer:
-                try:
-                    return await producer.send(Message("T", body))
-                except SendRejectedError as error:
-                    return error.__cause__
-
-        with cluster.inject(SEND, Reply(ResponseCode.SYSTEM_BUSY), times=1) as injection:
-            assert isinstance(asyncio.run(send(b"x")), SystemBusyError)
-            assert not isinstance(asyncio.run(send(b"y")), SystemBusyError)
-        assert injection.hits == 1
-        assert repr(injection).startswith("<Injection Reply(code=") and repr(injection).endswith("1 hits>")
-        left = cluster.inject(SEND, Drop())
-    left.remove()
-    with pytest.raises(ClosedError):
-        cluster.inject(SEND, Drop())
-
-
-def test_from_another_thread() -> None:
-    """A cluster that belongs to its loop's thread refuses others, whichever side asks."""
-
-    async def main() -> None:
-        async with Cluster() as cluster:
-            injection = cluster.inject(SEND, Drop())
-            for call in (injection.remove, lambda: cluster.inject(SEND, Drop())):
-                with pytest.raises(WrongLoopError):
-                    await asyncio.get_running_loop().run_in_executor(None, call)
-
-    asyncio.run(main())

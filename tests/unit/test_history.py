@@ -66,6 +66,14 @@ def test_bytes_are_bounded_too() -> None:
     assert [exchange.request.opaque for exchange in history.exchanges()] == [3, 4]
 
 
+def test_large_answers_are_dealt_with_at_once() -> None:
+    """What waits to be dealt with is bounded as well: neither large bodies nor large answers gather."""
+    history = History(0)
+    for _ in range(3):
+        history.record(Facts(reply=bytes(100_000)).exchange())
+        assert history._new == []
+
+
 def test_nothing_is_kept_without_room() -> None:
     """With a maximum of 0 there is nothing to look back on, and the counts still count."""
     history = History(0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from typing import Any
 
@@ -35,7 +36,7 @@ def request(code: int = 310, topic: str = "T") -> Request:
     return decode_request(*FrameReader().feed(frame)[0])
 
 
-def never(error: Exception) -> None:
+def never(error: BaseException) -> None:
     raise AssertionError("no function of a rule fails here") from error
 
 
@@ -88,7 +89,9 @@ def test_probability_is_drawn_from_the_rule_s_own_dice() -> None:
     """The same dice give the same hits; 0 is never and 1 is always."""
 
     def hits(probability: float, seed: int) -> list[int]:
-        rules = installed(Rule(SEND, Drop(), probability=probability, rng=random.Random(seed)))
+        rule = Rule(SEND, Drop(), probability=probability)
+        rule.rng = random.Random(seed)
+        rules = installed(rule)
         return [number for number in range(200) if decide(rules) is not None]
 
     assert hits(0.25, 5) == hits(0.25, 5) != hits(0.25, 6)
@@ -100,15 +103,27 @@ def test_function_of_the_request() -> None:
     """`when` sees the whole request; one that fails is reported, counts nothing, and the next rule is asked."""
 
     def broken(command: RemotingCommand) -> bool:
-        raise ZeroDivisionError
+        raise kind
 
-    failures: list[Exception] = []
-    rules = installed(Rule(SEND, Drop(), when=broken), Rule(SEND, Duplicate(), when=lambda command: command.body))
-    assert rules.decide("broker-a", request(), failures.append) == Duplicate()
-    assert [type(error) for error in failures] == [ZeroDivisionError]
-    assert rules.installed[0].hits == 0
+    for kind in (ZeroDivisionError, pytest.fail.Exception, asyncio.CancelledError, SystemExit):
+        failures: list[BaseException] = []
+        rules = installed(Rule(SEND, Drop(), when=broken), Rule(SEND, Duplicate(), when=lambda command: command.body))
+        assert rules.decide("broker-a", request(), failures.append) == Duplicate()
+        assert [type(error) for error in failures] == [kind]
+        assert rules.installed[0].hits == 0
+    kind = KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt):
+        decide(rules)
     rules = installed(Rule(SEND, Drop(), when=lambda command: command.body == b"y"))
     assert decide(rules) is None
+
+
+def test_function_is_not_asked_once_the_times_are_spent() -> None:
+    """A rule that can apply no more costs nothing more than a look."""
+    asked: list[RemotingCommand] = []
+    rules = installed(Rule(SEND, Drop(), times=2, when=lambda command: not asked.append(command)))
+    assert [decide(rules) for _ in range(5)] == [Drop(), Drop(), None, None, None]
+    assert len(asked) == 2
 
 
 def test_function_may_remove_its_rule() -> None:
@@ -137,11 +152,24 @@ def test_request_codes() -> None:
     assert request_codes(None) == frozenset()
 
 
-@pytest.mark.parametrize("requests", ["310", True, 3.5, [], ["310"], [True], object()], ids=repr)
+@pytest.mark.parametrize(
+    "requests",
+    ["310", b"ab", True, 3.5, [], ["310"], [True], {310: 1}, -5, 1 << 31, ResponseCode.SYSTEM_BUSY,
+     SendStatus.SEND_OK, [310, SendStatus.SEND_OK], object()],
+    ids=repr,
+)  # fmt: skip
 def test_what_is_no_request_code(requests: Any) -> None:
     """The value is named."""
     with pytest.raises(ConfigError, match=r"Cluster\.inject: requests"):
         request_codes(requests)
+
+
+class OwnVerdict(Drop, frozen=True):
+    """Nobody knows how to carry it out."""
+
+
+async def a_coroutine(_: object) -> bytes:
+    raise AssertionError("nobody would await it")
 
 
 @pytest.mark.parametrize(
@@ -150,13 +178,16 @@ def test_what_is_no_request_code(requests: Any) -> None:
         ({"verdict": Drop}, "is no verdict"),
         ({"verdict": None}, "is no verdict"),
         ({"verdict": Verdict()}, "is no verdict"),
+        ({"verdict": OwnVerdict()}, "is no verdict"),
         ({"topic": 5}, "topic must be"),
+        ({"topic": ""}, "topic must be"),
         ({"times": 0}, "times must be a number from 1"),
         ({"times": True}, "times must be"),
         ({"after": -1}, "after must be a number from 0"),
         ({"probability": 1.1}, "probability must be a number from 0 to 1"),
         ({"probability": float("nan")}, "probability must be"),
-        ({"when": "yes"}, "when must be a function"),
+        ({"when": "yes"}, "when must be a plain function"),
+        ({"when": a_coroutine}, "when must be a plain function"),
     ],
     ids=lambda value: repr(value) if isinstance(value, dict) else "",
 )
@@ -172,9 +203,10 @@ def test_what_cannot_be_a_rule(options: dict[str, Any], words: str) -> None:
         (Reply, ("2",)), (Reply, (2, 5)), (Reply, (2, None, {"a": 1})), (Reply, (2, None, None, "later")),
         (Reply, (1 << 31,)), (Status, (10,)), (Delay, (-1,)), (Delay, (float("inf"),)), (Delay, (float("nan"),)),
         (Delay, (True,)), (Delay, (86_401,)), (Delay, (1, "")), (Drop, ("during",)), (Disconnect, (None,)),
-        (Corrupt, (b"x",)),
+        (Corrupt, (b"x",)), (Corrupt, (a_coroutine,)), (Reply, (2, "\ud800")), (Reply, (2, None, {"\ud800": ""})),
+        (Reply, (2, None, {"n" * 40_000: ""})), (Reply, (2, "x" * (1 << 24))),
     ],
-    ids=str,
+    ids=lambda value: str(value)[:60],
 )  # fmt: skip
 def test_what_cannot_be_a_verdict(kind: Any, values: tuple[Any, ...]) -> None:
     """Wrong values are refused when the verdict is made, and not when it is carried out."""
@@ -186,5 +218,9 @@ def test_verdicts_are_values() -> None:
     """They are compared by value, cannot be changed, and may be shared by rules."""
     assert Reply(ResponseCode.SYSTEM_BUSY, "busy") == Reply(2, remark="busy")
     assert Status(SendStatus.FLUSH_DISK_TIMEOUT) != Status(SendStatus.FLUSH_SLAVE_TIMEOUT)
+    fields = {"a": "b"}
+    reply = Reply(2, fields=fields)
+    fields["a"] = "c"
+    assert reply.fields == {"a": "b"}
     with pytest.raises(AttributeError):
         Delay(1).seconds = 2  # type: ignore[misc]
