@@ -1,7 +1,7 @@
 """The second reference: a client and a server that do the wire format and nothing else.
 
 Each message is encoded, stored as a record, acknowledged and decoded, with the same bytes as a real send, in the
-shortest Python that does it. There is no deadline, no route, no error, no lost connection, no window, no history and no
+shortest Python that does it. There is no deadline, no route, no second try at anything, no window, no history and no
 second broker. The raw echo tells what sockets and futures cost, this tells what the protocol costs in pure Python on
 this machine; the rest of a send's cost is what the library does for its users.
 """
@@ -24,6 +24,7 @@ from rocketmq_aio.wire.template import plain_template, send_template
 __all__ = ["BareClient", "BareResult", "BareServer"]
 
 _unpack_prefix, _pack_prefix = Struct(">II").unpack_from, Struct(">II").pack
+_ID = slice(9, 41)  # behind "UNIQ_KEY" and a separator, as the client below writes it
 _HOST = (b"\x7f\0\0\1", 10911)
 _REPLY = (
     b'{"code":0,"extFields":{"queueId":"%d","transactionId":"%b","msgId":"7F00000100002A9F%016X","TRACE_ON":"true",'
@@ -96,7 +97,8 @@ class BareServer(asyncio.Protocol):
                 born_timestamp_ms=fields.born_timestamp or 0, born_host=_HOST, store_host=_HOST,
                 queue_offset=len(log), physical_offset=self._physical_offset, store_timestamp_ms=now_ms,
             )  # fmt: skip
-            header = _REPLY % (queue_id, properties[9:41].encode(), self._physical_offset, len(log), request.opaque)
+            message_id = properties[_ID].encode()
+            header = _REPLY % (queue_id, message_id, self._physical_offset, len(log), request.opaque)
             log.append(record)
             self._physical_offset += len(record)
             out += (_pack_prefix(4 + len(header), len(header)), header)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from statistics import median
+from typing import Literal
 
 import msgspec
 from rich.console import Console
@@ -15,7 +16,6 @@ from benchmarks.workload import Round, Sample
 __all__ = ["Goal", "Series", "counts_table", "goals", "make_console", "series_table", "spread"]
 
 PLAIN_WIDTH = 120
-_NAMES = {"echo": "raw echo", "bare": "bare client", "send": "send"}
 
 
 class Series(msgspec.Struct, frozen=True):
@@ -33,14 +33,15 @@ class Series(msgspec.Struct, frozen=True):
     body_bytes: int
     rounds: Sequence[Round]
 
-    def ratios(self, value: Callable[[Sample], float | None], *, to: str = "echo") -> list[float]:
+    def ratios(self, value: Callable[[Sample], float | None], *, to: Literal["echo", "bare"] = "echo") -> list[float]:
         """Send to another program, for each round in which both have the value, and the other's is not zero.
 
         Args:
             value: what is compared.
-            to: the other program: `echo` or `bare`.
+            to: the other program.
         """
-        found = [(value(one.send), value(getattr(one, to))) for one in self.rounds]
+        others = [one.echo if to == "echo" else one.bare for one in self.rounds]
+        found = [(value(one.send), value(other)) for one, other in zip(self.rounds, others, strict=True)]
         return [send / other for send, other in found if send is not None and other]
 
 
@@ -91,15 +92,20 @@ def series_table(series: Series) -> Table:
     headings = ["CPU µs, both ends"] if series.processes == 1 else ["client CPU µs", "server CPU µs"]
     for heading in headings:
         table.add_column(heading, justify="right")
-    for name in ("echo", "bare", "send"):
-        samples = [getattr(one, name) for one in series.rounds]
-        table.add_row(_NAMES[name], *(_cell(column, samples) for column in _columns(series)))
-    for other in ("echo", "bare"):
-        ratios = [
-            spread(found) if (found := series.ratios(value, to=other)) else "" for value, _ in _columns(series)
-        ]
-        table.add_row(f"send / {_NAMES[other].split()[0]}", *ratios, style="bold")
+    for name, samples in (
+        ("raw echo", [one.echo for one in series.rounds]),
+        ("bare client", [one.bare for one in series.rounds]),
+        ("send", [one.send for one in series.rounds]),
+    ):
+        table.add_row(name, *(_cell(column, samples) for column in _columns(series)))
+    _add_ratios(table, "send / raw", series, "echo")
+    _add_ratios(table, "send / bare", series, "bare")
     return table
+
+
+def _add_ratios(table: Table, name: str, series: Series, to: Literal["echo", "bare"]) -> None:
+    ratios = [spread(found) if (found := series.ratios(value, to=to)) else "" for value, _ in _columns(series)]
+    table.add_row(name, *ratios, style="bold")
 
 
 Column = tuple[Callable[[Sample], float | None], int]

@@ -333,12 +333,13 @@ class Cluster:
             topic: those that name this topic; None for all.
             times: how often it applies, from 1; None for always.
             after: so many of the requests are let through first.
-            probability: how likely it applies, 0 to 1. The cluster's seed decides when.
+            probability: how likely it applies, 0 to 1. When that is, is drawn from the environment's dice, by the
+                place of the injection in the order of all: it is repeatable where the environment has a seed.
             when: a function of the decoded request that says whether the injection is about it. It runs in the
                 cluster's thread. If it fails, that is logged, and the request goes on.
 
         Returns:
-            The injection. Use it with `with`, or `remove` it; closing the cluster removes it too.
+            The injection. Use it with `with`, or `remove` it; it ends with the cluster.
 
         Raises:
             ConfigError: an argument cannot be used; nothing has changed.

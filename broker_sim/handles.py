@@ -1,4 +1,4 @@
-"""What a user holds of servers and injections: safe from any thread under `with`, awaitable under `async with`.
+"""What a user holds of servers and injections. Under `with` it is safe from any thread.
 
 Source: none in Java.
 """

@@ -38,7 +38,9 @@ Phase = Literal["before", "after"]
 DELAY_MAX = 86_400.0
 _CODE_MAX = 2**31 - 1
 #: Requests whose fields have one-letter names.
-_SHORT_NAMES = (RequestCode.SEND_MESSAGE_V2, RequestCode.SEND_BATCH_MESSAGE)
+_SHORT_NAMES = (
+    RequestCode.SEND_MESSAGE_V2, RequestCode.SEND_BATCH_MESSAGE, RequestCode.SEND_REPLY_MESSAGE_V2,
+)
 
 
 class Verdict(msgspec.Struct, frozen=True):
@@ -56,6 +58,7 @@ class Reply(Verdict, frozen=True):
         code: the answer's code, usually a `ResponseCode`.
         remark: its text.
         fields: its ext fields, text → text.
+        body: its body, for example another route.
         phase: ``before``: the request has no effect. ``after``: it has, and the server says something else.
 
     Raises:
@@ -65,6 +68,7 @@ class Reply(Verdict, frozen=True):
     code: int
     remark: str | None = None
     fields: Mapping[str, str] | None = None
+    body: bytes = b""
     phase: Phase = "before"
 
     def __post_init__(self) -> None:
@@ -77,12 +81,14 @@ class Reply(Verdict, frozen=True):
             and all(isinstance(text, str) for pair in self.fields.items() for text in pair)
         ):
             raise ConfigError(f"Reply: fields must be a mapping from str to str, or None, not {self.fields!r}.")
+        if not isinstance(self.body, bytes):
+            raise ConfigError(f"Reply: body must be bytes, not {self.body!r}.")
         _check_phase("Reply", self.phase)
         fields = None if self.fields is None else dict(self.fields)
         for serialize_type in SerializeType:
             try:
                 RemotingCommand(
-                    self.code, remark=self.remark, ext_fields=fields, serialize_type=serialize_type
+                    self.code, remark=self.remark, ext_fields=fields, body=self.body, serialize_type=serialize_type
                 ).encode()
             except LocalProtocolError as error:
                 raise ConfigError(f"Reply: it cannot be sent: {error}") from error
@@ -284,7 +290,8 @@ class Rules:
     """The rules of one cluster.
 
     Attributes:
-        installed: the rules in the order in which they are asked. Empty, it costs a server one look.
+        installed: the rules in the order in which they are asked. Empty, it costs a server one look. It is never
+            another list: sessions keep it.
     """
 
     def __init__(self) -> None:
@@ -299,13 +306,13 @@ class Rules:
         if rule in self.installed:
             self.installed.remove(rule)
 
-    def decide(self, server: str, request: Request, failed: Callable[[BaseException], None]) -> Verdict | None:
+    def decide(self, server: str, request: Request, failed: Callable[[Verdict, BaseException], None]) -> Verdict | None:
         """What becomes of a request; None if no rule says anything.
 
         Args:
             server: the name of the server that got it.
             request: the request.
-            failed: told what a rule's function raised. Such a rule does not apply.
+            failed: told the verdict of a rule whose function raised something, and what. Such a rule does not apply.
         """
         for rule in tuple(self.installed):  # the user's function may change the rules
             try:
@@ -313,7 +320,7 @@ class Rules:
             except KeyboardInterrupt:
                 raise
             except BaseException as error:  # also pytest.fail, which is no Exception
-                failed(error)
+                failed(rule.verdict, error)
                 continue
             if applies and type(rule.verdict) is not Pass:
                 return rule.verdict
@@ -357,7 +364,7 @@ def request_codes(requests: object) -> frozenset[int]:
 
 def _check_int(owner: str, name: str, value: object, least: int, most: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-        raise ConfigError(f"{owner}: {name} must be a number from {least:,} to {most:,}, not {value!r}.")
+        raise ConfigError(f"{owner}: {name} must be a whole number from {least:,} to {most:,}, not {value!r}.")
 
 
 def _check_phase(owner: str, phase: object) -> None:

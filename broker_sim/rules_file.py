@@ -101,6 +101,8 @@ def _verdict(name: object, arguments: dict[str, Any]) -> Verdict:
             raise ConfigError(f"there is no {argument!r} in a {name}.", hint=f"There are {possible}.")
     if kind is Reply and "code" in arguments:
         arguments["code"] = _number(ResponseCode, arguments["code"])
+    if isinstance(arguments.get("body"), str):
+        arguments["body"] = arguments["body"].encode()
     if kind is Status and "status" in arguments:
         arguments["status"] = _member(SendStatus, arguments["status"])
     try:

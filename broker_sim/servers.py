@@ -291,7 +291,7 @@ class Servers:
         if server is not None and server not in known:
             raise ConfigError(f"Cluster.inject: there is no server {server!r}.", hint=f"There are: {', '.join(known)}.")
         rule = make(server=server)
-        # Dice of its own: what others draw must not change where it applies.
+        # Dice of its own: what the others draw, and whether later ones exist, does not change where it applies.
         rule.rng = self._environment.entropy(f"injection-{next(self._rule_numbers)}")
         self.rules.add(rule)
         return rule

@@ -119,7 +119,9 @@ class Session(Context[Any]):
         # When it was read, by the connection's clock call.
         now = connection.last_activity - self._started_at
         if self._rules:
-            verdict = self._core.rules.decide(self._name, request, self._rule_failed)
+            verdict = self._core.rules.decide(
+                self._name, request, lambda verdict, error: self._function_failed(verdict, request, error)
+            )
             if verdict is not None:
                 self._carry_out(verdict, connection, request, now)
                 return
@@ -127,7 +129,7 @@ class Session(Context[Any]):
         if frame:
             self._record(Exchange(self._name, self.number, request.code, now, now, request, frame))
             connection.write(frame)
-        elif not connection.closed:
+        else:
             self._record(Exchange(self._name, self.number, request.code, now, None, request, frame))
 
     def _answer(self, connection: Connection, request: Request) -> bytes:
@@ -168,8 +170,11 @@ class Session(Context[Any]):
 
     # --- injections
 
-    def _rule_failed(self, error: BaseException) -> None:
-        logger.error("a function given to an injection failed; the request goes on without it", exc_info=error)
+    def _function_failed(self, verdict: Verdict, request: Request, error: BaseException) -> None:
+        logger.error(
+            "%s: the function of an injection failed (%r); request %d goes on without it",
+            self._name, verdict, request.code, exc_info=error,
+        )  # fmt: skip
 
     def _carry_out(self, verdict: Verdict, connection: Connection, request: Request, received_at: float) -> None:
         """Do with a request what a rule says.
@@ -214,31 +219,33 @@ class Session(Context[Any]):
                     connection.abort()
             case Duplicate():
                 finish(answer())
-                finish(answer())
+                if not connection.closed:
+                    finish(answer())
             case Reply(phase=phase):
                 if phase == "after":
                     answer()
                 finish(self._own_reply(verdict, request))
             case Status(status=status):
                 finish(_with_status(answer(), request, status))
-            case Corrupt(change=change):
-                finish(self._corrupted(answer(), change))
+            case Corrupt():
+                finish(self._corrupted(answer(), verdict, request))
 
     def _own_reply(self, reply: Reply, request: Request) -> bytes:
         if request.flag & FLAG_ONEWAY:
             return b""
         fields = None if reply.fields is None else dict(reply.fields)
-        return Answer(code=reply.code, remark=reply.remark, fields=fields).frame(request.opaque, self._form)
+        answer = Answer(code=reply.code, remark=reply.remark, fields=fields, body=reply.body)
+        return answer.frame(request.opaque, self._form)
 
-    def _corrupted(self, frame: bytes, change: Callable[[bytes], bytes]) -> bytes:
+    def _corrupted(self, frame: bytes, verdict: Corrupt, request: Request) -> bytes:
         if not frame:
             return frame
         try:
-            return bytes(memoryview(change(frame)))
+            return bytes(memoryview(verdict.change(frame)))
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # also pytest.fail, which is no Exception
-            self._rule_failed(error)
+            self._function_failed(verdict, request, error)
             return frame
 
 

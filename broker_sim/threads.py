@@ -67,7 +67,8 @@ class LoopThread:
         """Call a plain function in the thread and wait for it. In the thread itself it is simply called.
 
         Raises:
-            StateError: it did not begin within ten seconds: something holds the loop. It will not be called any more.
+            StateError: it took more than ten seconds: something holds the loop. What has not begun by then never does;
+                what has gets ten seconds more.
             ClosedError: the thread has ended.
         """
         if self.is_current:
@@ -89,11 +90,10 @@ class LoopThread:
         Args:
             coroutine: what to run.
             timeout: seconds; None waits for as long as it takes.
-            claim: if given, `timeout` ends only the wait for the coroutine to take it. What has begun is waited for.
+            claim: if given, the coroutine takes it when it begins; if that has not happened in time, it is taken here.
 
         Raises:
-            StateError: it did not end (or begin) in time; or the caller is in the thread itself, which would wait for
-                itself.
+            StateError: it did not end in time; or the caller is in the thread itself, which would wait for itself.
             ClosedError: the thread has ended.
         """
         if self.is_current:
@@ -115,7 +115,10 @@ class LoopThread:
                     raise  # the call's own
                 if not self._thread.is_alive():  # it ended between taking the call and running it
                     raise ClosedError("The cluster's thread has ended.") from None
-                if timeout is None or (claim is not None and not claim.acquire(blocking=False)):
+                if timeout is None:
+                    continue
+                if claim is not None and not claim.acquire(blocking=False):
+                    claim = None  # it has begun: what it does must not be called a failure too early
                     continue
                 future.cancel()
                 raise StateError(

@@ -1,11 +1,9 @@
 """The log of one queue: encoded records, one behind the other, and where each begins.
 
-*Chunks.* Records are packed into chunks of a quarter of a megabyte. A record lies in one chunk, so that a pull is one
-slice, or a few that are joined. An entry of the index is 8 bytes for a message: the chunk's number and the place in it.
-So a message costs little more than its bytes.
-
-*Fresh records.* What is appended gathers in a list, and is packed some records at a time, or when somebody reads.
-Packing each record as it comes would cost more than all the rest of storing it.
+*Chunks.* Records are packed into chunks of a quarter of a megabyte. The last chunk grows; a full one is sealed, which
+gives its spare room back. A record lies in one chunk, so that a pull is one slice, or a few that are joined. An entry
+of the index is 8 bytes for a message: the chunk's number and the place in it. So a message costs little more than its
+bytes.
 
 A log knows two numbers inside a record, its physical offset and its store time, because it searches by them. It knows
 nothing else of records, and nothing of topics.
@@ -25,8 +23,6 @@ from rocketmq_aio.wire.stored import record_physical_offset, record_store_timest
 __all__ = ["QueueLog"]
 
 CHUNK_BYTES = 256 * 1024
-#: Records that are not packed yet. Each costs some 40 bytes more than a packed one.
-_FRESH_MAX = 64
 
 _PLACE_BITS = 32
 _PLACE_MASK = (1 << _PLACE_BITS) - 1
@@ -41,40 +37,28 @@ class QueueLog:
         next_offset: the queue offset that the next record gets; equal to the number of records.
     """
 
-    __slots__ = ("_base", "_chunks", "_end", "_entries", "_fresh", "_last", "next_offset")
+    __slots__ = ("_base", "_chunks", "_entries", "_last", "next_offset")
 
     def __init__(self) -> None:
         self.next_offset = 0
         self._entries = array("Q")
         self._last = bytearray()
         self._chunks: list[bytes | bytearray] = [self._last]
-        self._fresh: list[bytes] = []  # they belong to the last chunk
-        self._end = 0  # where in the last chunk the next record begins
         self._base = 0  # the entry of a record at place 0 of the last chunk
 
     def append(self, record: bytes) -> None:
         """Take a whole record, which says of itself that it is at `next_offset`."""
-        place = self._end
-        end = place + len(record)
-        if end > CHUNK_BYTES and place:
-            self._begin_chunk()
-            place, end = 0, len(record)
+        last = self._last
+        place = len(last)
+        if place + len(record) > CHUNK_BYTES and place:
+            self._seal()
+            last, place = self._last, 0
         self._entries.append(self._base + place)
-        self._end = end
+        last += record
         self.next_offset += 1
-        fresh = self._fresh
-        fresh.append(record)
-        if len(fresh) >= _FRESH_MAX:
-            self._pack()
 
-    def _pack(self) -> None:
-        if self._fresh:
-            self._last += b"".join(self._fresh)
-            self._fresh.clear()
-
-    def _begin_chunk(self) -> None:
-        self._pack()
-        self._chunks[-1] = bytes(self._last)  # without the spare room of what has grown
+    def _seal(self) -> None:
+        self._chunks[-1] = bytes(self._last)
         self._last = bytearray()
         self._chunks.append(self._last)
         self._base += 1 << _PLACE_BITS
@@ -90,7 +74,6 @@ class QueueLog:
         Returns:
             The records, and how many they are.
         """
-        self._pack()
         entries, chunks = self._entries, self._chunks
         end = min(offset + count_max, self.next_offset)
         pieces: list[bytes] = []
@@ -132,8 +115,6 @@ class QueueLog:
         return None
 
     def _place(self, offset: int) -> tuple[bytes | bytearray, int]:
-        if self._fresh:
-            self._pack()
         entry = self._entries[offset]
         return self._chunks[entry >> _PLACE_BITS], entry & _PLACE_MASK
 

@@ -368,8 +368,6 @@ class FrameReader:
             if frame_end > end:
                 break
             frames.append((word >> 24, data[position + 8 : body_at], data[body_at:frame_end]))
-            if frame_end == end:
-                return frames
             position = frame_end
         if position < end:
             self._keep(data[position:])

@@ -36,7 +36,7 @@ def request(code: int = 310, topic: str = "T") -> Request:
     return decode_request(*FrameReader().feed(frame)[0])
 
 
-def never(error: BaseException) -> None:
+def never(verdict: Verdict, error: BaseException) -> None:
     raise AssertionError("no function of a rule fails here") from error
 
 
@@ -99,23 +99,37 @@ def test_probability_is_drawn_from_the_rule_s_own_dice() -> None:
     assert (len(hits(0, 5)), len(hits(1, 5))) == (0, 200)
 
 
-def test_function_of_the_request() -> None:
-    """`when` sees the whole request; one that fails is reported, counts nothing, and the next rule is asked."""
+@pytest.mark.parametrize("kind", [ZeroDivisionError, pytest.fail.Exception, asyncio.CancelledError, SystemExit])
+def test_function_that_fails(kind: type[BaseException]) -> None:
+    """It is reported, whatever it raises; its rule counts nothing, and the next one is asked."""
 
     def broken(command: RemotingCommand) -> bool:
         raise kind
 
-    for kind in (ZeroDivisionError, pytest.fail.Exception, asyncio.CancelledError, SystemExit):
-        failures: list[BaseException] = []
-        rules = installed(Rule(SEND, Drop(), when=broken), Rule(SEND, Duplicate(), when=lambda command: command.body))
-        assert rules.decide("broker-a", request(), failures.append) == Duplicate()
-        assert [type(error) for error in failures] == [kind]
-        assert rules.installed[0].hits == 0
-    kind = KeyboardInterrupt
+    failures: list[tuple[Verdict, type[BaseException]]] = []
+    rules = installed(Rule(SEND, Drop(), when=broken), Rule(SEND, Duplicate()))
+    decided = rules.decide("broker-a", request(), lambda verdict, error: failures.append((verdict, type(error))))
+    assert (decided, failures) == (Duplicate(), [(Drop(), kind)])
+    assert rules.installed[0].hits == 0
+
+
+def test_interruption_is_no_failure() -> None:
+    """Ctrl-C ends the program also while a function runs."""
+
+    def interrupted(command: RemotingCommand) -> bool:
+        raise KeyboardInterrupt
+
     with pytest.raises(KeyboardInterrupt):
-        decide(rules)
-    rules = installed(Rule(SEND, Drop(), when=lambda command: command.body == b"y"))
-    assert decide(rules) is None
+        decide(installed(Rule(SEND, Drop(), when=interrupted)))
+
+
+def test_function_of_the_request() -> None:
+    """`when` sees the whole request, and anything that is true is a yes."""
+    rules = installed(
+        Rule(SEND, Drop(), when=lambda command: command.body == b"y"),
+        Rule(SEND, Duplicate(), when=lambda command: command.body),
+    )
+    assert decide(rules) == Duplicate()
 
 
 def test_function_is_not_asked_once_the_times_are_spent() -> None:
@@ -181,9 +195,9 @@ async def a_coroutine(_: object) -> bytes:
         ({"verdict": OwnVerdict()}, "is no verdict"),
         ({"topic": 5}, "topic must be"),
         ({"topic": ""}, "topic must be"),
-        ({"times": 0}, "times must be a number from 1"),
+        ({"times": 0}, "times must be a whole number from 1"),
         ({"times": True}, "times must be"),
-        ({"after": -1}, "after must be a number from 0"),
+        ({"after": -1}, "after must be a whole number from 0"),
         ({"probability": 1.1}, "probability must be a number from 0 to 1"),
         ({"probability": float("nan")}, "probability must be"),
         ({"when": "yes"}, "when must be a plain function"),
@@ -200,7 +214,8 @@ def test_what_cannot_be_a_rule(options: dict[str, Any], words: str) -> None:
 @pytest.mark.parametrize(
     ("kind", "values"),
     [
-        (Reply, ("2",)), (Reply, (2, 5)), (Reply, (2, None, {"a": 1})), (Reply, (2, None, None, "later")),
+        (Reply, ("2",)), (Reply, (2, 5)), (Reply, (2, None, {"a": 1})),
+        (Reply, (2, None, None, b"", "later")), (Reply, (2, None, None, "text")),
         (Reply, (1 << 31,)), (Status, (10,)), (Delay, (-1,)), (Delay, (float("inf"),)), (Delay, (float("nan"),)),
         (Delay, (True,)), (Delay, (86_401,)), (Delay, (1, "")), (Drop, ("during",)), (Disconnect, (None,)),
         (Corrupt, (b"x",)), (Corrupt, (a_coroutine,)), (Reply, (2, "\ud800")), (Reply, (2, None, {"\ud800": ""})),

@@ -18,6 +18,7 @@ verdict = "Reply"
 code = "SYSTEM_BUSY"
 remark = "too many"
 fields = { a = "b" }
+body = "why"
 phase = "after"
 broker = "broker-a"
 topic = "orders"
@@ -53,14 +54,14 @@ def test_everything_that_can_be_said() -> None:
     """Verdicts and arguments have the names that they have in Python; codes are names or numbers."""
     options = {"broker": "broker-a", "topic": "orders", "times": 2, "after": 1, "probability": 0.5}
     assert parse_rules(WHOLE) == [
-        FileRule(3, SEND, Reply(2, "too many", {"a": "b"}, "after"), options),
-        FileRule(16, SEND | {11, 34}, Status(SendStatus.FLUSH_DISK_TIMEOUT), {}),
-        FileRule(21, None, Delay(1.5), {}),
-        FileRule(24, None, Drop("after"), {}),
-        FileRule(27, None, Disconnect(), {}),
-        FileRule(29, frozenset({310}), Duplicate(), {}),
-        FileRule(32, None, Pass(), {}),
-        FileRule(34, None, Reply(215), {}),
+        FileRule(3, SEND, Reply(2, "too many", {"a": "b"}, b"why", "after"), options),
+        FileRule(17, SEND | {11, 34}, Status(SendStatus.FLUSH_DISK_TIMEOUT), {}),
+        FileRule(22, None, Delay(1.5), {}),
+        FileRule(25, None, Drop("after"), {}),
+        FileRule(28, None, Disconnect(), {}),
+        FileRule(30, frozenset({310}), Duplicate(), {}),
+        FileRule(33, None, Pass(), {}),
+        FileRule(35, None, Reply(215), {}),
     ]
 
 

@@ -76,18 +76,17 @@ def test_search_by_physical_offset() -> None:
 @given(
     sizes=st.lists(st.integers(0, 400), min_size=1, max_size=40),
     chunk=st.integers(1, 1000),
-    fresh=st.integers(1, 50),
     looks=st.sets(st.integers(0, 39)),
     start=st.integers(0, 39),
     count=st.integers(1, 40),
     limit=st.integers(1, 3000),
 )
 def test_chunks_cannot_be_seen(
-    sizes: list[int], chunk: int, fresh: int, looks: set[int], start: int, count: int, limit: int
+    sizes: list[int], chunk: int, looks: set[int], start: int, count: int, limit: int
 ) -> None:
-    """Whatever the size of chunks, and whenever records are packed, reading gives what a list of records would give."""
+    """Whatever the size of chunks, and whenever somebody looks, reading gives what a list of records would give."""
     records = [record(offset, b"x" * size, physical=offset) for offset, size in enumerate(sizes)]
-    with mock.patch.multiple(log_module, CHUNK_BYTES=chunk, _FRESH_MAX=fresh):
+    with mock.patch.object(log_module, "CHUNK_BYTES", chunk):
         log = QueueLog()
         for offset, one in enumerate(records):
             log.append(one)
@@ -110,6 +109,6 @@ def test_memory_beside_the_records_is_small() -> None:
     log, one, count = QueueLog(), record(0, b"x" * 100), 20_000
     for _ in range(count):
         log.append(one)
-    pieces = [log._entries, log._chunks, log._fresh, *log._chunks, *log._fresh]
+    pieces = [log._entries, log._chunks, *log._chunks]
     size = sum(map(sys.getsizeof, pieces))
     assert size <= count * (len(one) + 24)
