@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from broker_sim.config import BrokerConfig
     from broker_sim.handles import Injection
     from broker_sim.history import Exchange
-    from broker_sim.inject import Corrupt, Delay, Disconnect, Drop, Duplicate, Pass, Reply, Status, Verdict
     from broker_sim.simulation import simulate
+    from broker_sim.verdicts import Corrupt, Delay, Disconnect, Drop, Duplicate, Pass, Reply, Status, Verdict
     from broker_sim.worlds.environments import loopback, memory
     from broker_sim.worlds.hang import DeadlockError
 
@@ -37,7 +37,7 @@ _HOMES = {
     "Exchange": "history",
     "Injection": "handles",
     **dict.fromkeys(
-        ("Corrupt", "Delay", "Disconnect", "Drop", "Duplicate", "Pass", "Reply", "Status", "Verdict"), "inject"
+        ("Corrupt", "Delay", "Disconnect", "Drop", "Duplicate", "Pass", "Reply", "Status", "Verdict"), "verdicts"
     ),
     "loopback": "worlds.environments",
     "memory": "worlds.environments",

@@ -36,9 +36,10 @@ from broker_sim.config import (
 )
 from broker_sim.handles import BrokerHandle, Done, Injection, NameServerHandle
 from broker_sim.history import Exchange
-from broker_sim.inject import Rule, Verdict, request_codes
+from broker_sim.inject import Rule, request_codes
 from broker_sim.servers import Servers
 from broker_sim.threads import LoopThread
+from broker_sim.verdicts import Verdict
 from rocketmq_aio.codes import Permission
 from rocketmq_aio.environment import Environment, TcpNetwork
 from rocketmq_aio.errors import ClosedError, ConfigError, ForkedError, NotStartedError, StateError, WrongLoopError

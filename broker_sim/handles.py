@@ -16,9 +16,10 @@ from rocketmq_aio.message import MessageExt
 if TYPE_CHECKING:
     from broker_sim.broker import Broker
     from broker_sim.cluster import Cluster
-    from broker_sim.inject import Rule, Verdict
+    from broker_sim.inject import Rule
     from broker_sim.name_server import NameServer
     from broker_sim.servers import Servers
+    from broker_sim.verdicts import Verdict
 
 __all__ = ["BrokerHandle", "Done", "Injection", "NameServerHandle", "ServerHandle", "StoreView"]
 

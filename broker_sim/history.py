@@ -19,7 +19,7 @@ from zlib import crc32
 
 import msgspec
 
-from broker_sim.inject import Verdict
+from broker_sim.verdicts import Verdict
 from rocketmq_aio.errors import LocalProtocolError
 from rocketmq_aio.wire.frame import FrameReader, RemotingCommand
 from rocketmq_aio.wire.incoming import Request

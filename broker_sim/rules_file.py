@@ -22,7 +22,8 @@ from typing import Any
 
 import msgspec
 
-from broker_sim.inject import Delay, Disconnect, Drop, Duplicate, Pass, Reply, Rule, Status, Verdict, request_codes
+from broker_sim.inject import Rule, request_codes
+from broker_sim.verdicts import Delay, Disconnect, Drop, Duplicate, Pass, Reply, Status, Verdict
 from rocketmq_aio.codes import SEND, RequestCode, ResponseCode
 from rocketmq_aio.errors import ConfigError
 from rocketmq_aio.message import SendStatus

@@ -19,8 +19,9 @@ from itertools import count
 from typing import Any
 
 from broker_sim.history import Exchange, History
-from broker_sim.inject import Corrupt, Delay, Disconnect, Drop, Duplicate, Reply, Rules, Status, Verdict
+from broker_sim.inject import Rules
 from broker_sim.requests.answer import Answer, Context, Framed, HandlerTable, ReplyForm
+from broker_sim.verdicts import Corrupt, Delay, Disconnect, Drop, Duplicate, Reply, Status, Verdict
 from rocketmq_aio.codes import FLAG_ONEWAY, SEND, ResponseCode
 from rocketmq_aio.environment import Clock
 from rocketmq_aio.errors import LocalProtocolError

@@ -35,7 +35,8 @@ PURE = (
     *(f"rocketmq_aio/{name}.py" for name in sorted(FLOOR_0 - {"environment"})),
     *(f"rocketmq_aio/{name}.py" for name in ("routes", "faults", "plan")),
     "rocketmq_aio/wire/*.py",
-    *(f"broker_sim/{name}.py" for name in ("inject", "rules_file", "history", "checkers", "store/*", "worlds/links")),
+    *(f"broker_sim/{name}.py" for name in ("verdicts", "inject", "rules_file", "history", "checkers")),
+    *(f"broker_sim/{name}.py" for name in ("store/*", "worlds/links")),
     "broker_sim/requests/*.py",
 )
 IMPURE_LIBRARIES = frozenset(

@@ -8,20 +8,8 @@ from typing import Any
 
 import pytest
 
-from broker_sim.inject import (
-    Corrupt,
-    Delay,
-    Disconnect,
-    Drop,
-    Duplicate,
-    Pass,
-    Reply,
-    Rule,
-    Rules,
-    Status,
-    Verdict,
-    request_codes,
-)
+from broker_sim.inject import Rule, Rules, request_codes
+from broker_sim.verdicts import Corrupt, Delay, Disconnect, Drop, Duplicate, Pass, Reply, Status, Verdict
 from rocketmq_aio.codes import SEND, RequestCode, ResponseCode
 from rocketmq_aio.errors import ConfigError
 from rocketmq_aio.message import SendStatus

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from broker_sim.inject import Delay, Disconnect, Drop, Duplicate, Pass, Reply, Status
 from broker_sim.rules_file import FileRule, parse_rules
+from broker_sim.verdicts import Delay, Disconnect, Drop, Duplicate, Pass, Reply, Status
 from rocketmq_aio.codes import SEND
 from rocketmq_aio.errors import ConfigError
 from rocketmq_aio.message import SendStatus
