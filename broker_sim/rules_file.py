@@ -67,6 +67,8 @@ def parse_rules(text: str) -> list[FileRule]:
         last = len(text.splitlines()) or 1
         where = str(error).replace("(at end of document)", f"(at the end, line {last})")
         raise ConfigError(f"not TOML: {where}.") from error
+    except RecursionError as error:
+        raise ConfigError("not a rules file: it is nested too deeply.") from error
     for name in document:
         if name != "inject":
             raise ConfigError(f"there is no {name!r} in a rules file.", hint="Each injection begins with [[inject]].")

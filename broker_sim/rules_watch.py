@@ -100,6 +100,8 @@ class RulesFile:
         return status.st_mtime_ns, status.st_size, status.st_ino
 
     def _read(self) -> list[FileRule]:
+        if self._path.exists() and not self._path.is_file():  # reading a pipe would hold the loop
+            raise ConfigError(f"{self._path} cannot be read: it is no regular file.")
         try:
             return parse_rules(self._path.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError) as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import socket
 import subprocess
@@ -195,6 +196,11 @@ def test_rules_are_read_again_when_they_change(tmp_path: Path) -> None:
         failed = told()
         assert failed["event"] == "rules_failed" and "cannot be read" in failed["error"]
         assert send() == 16
+        if hasattr(os, "mkfifo"):  # not on Windows
+            os.mkfifo(rules)
+            failed = told()
+            assert failed["event"] == "rules_failed" and "no regular file" in failed["error"]
+            assert send() == 16
         assert (told(""), send()) == ({"event": "rules", "injections": 0}, 0)
         process.terminate()
         assert ended(process) == (0, '{"event":"stopped"}\n', "")
