@@ -192,9 +192,12 @@ class _Printer:
     def rules_failed(self, error: str) -> None:
         """The rules file has changed and cannot be used: what held goes on."""
         if self._as_json:
-            self._event(event="rules_failed", error=error)
-        else:
+            self._event(event="rules_failed", error=error.encode(errors="backslashreplace").decode())
+            return
+        try:
             click.echo(f"The rules stay as they were. {error}", err=True)
+        except BrokenPipeError:  # nobody reads what goes wrong
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 
     def stopped(self) -> None:
         """The cluster has ended."""

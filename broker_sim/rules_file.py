@@ -63,8 +63,8 @@ def parse_rules(text: str) -> list[FileRule]:
     """
     try:
         document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        last = len(text.splitlines()) or 1
+    except ValueError as error:  # a TOMLDecodeError, or a number with thousands of digits
+        last = text.rstrip("\n").count("\n") + 1
         where = str(error).replace("(at end of document)", f"(at the end, line {last})")
         raise ConfigError(f"not TOML: {where}.") from error
     except RecursionError as error:
@@ -75,7 +75,7 @@ def parse_rules(text: str) -> list[FileRule]:
     tables = document.get("inject", [])
     if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
         raise ConfigError("inject is not a list of tables.", hint="Each injection begins with [[inject]].")
-    lines = [number for number, line in enumerate(text.splitlines(), 1) if _begins_rule(line)]
+    lines = [number for number, line in enumerate(text.split("\n"), 1) if _begins_rule(line)]
     if len(lines) != len(tables):  # written as inline tables, or inside of a text
         lines = [1] * len(tables)
     return [_rule(line, table) for line, table in zip(lines, tables, strict=True)]

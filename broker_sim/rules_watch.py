@@ -77,10 +77,12 @@ class RulesFile:
 
     async def watch(self) -> None:
         """Follow the file's changes, until it is cancelled."""
+        before = self._seen
         while True:
             await asyncio.sleep(INTERVAL)
             seen = self._look()
-            if seen == self._seen:
+            settled, before = seen == before, seen
+            if seen == self._seen or not settled:  # who writes in place empties the file first
                 continue
             self._seen = seen
             try:
@@ -97,13 +99,13 @@ class RulesFile:
             status = self._path.stat()
         except OSError:
             return ()
-        return status.st_mtime_ns, status.st_size, status.st_ino
+        return status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino
 
     def _read(self) -> list[FileRule]:
         if self._path.exists() and not self._path.is_file():  # reading a pipe would hold the loop
             raise ConfigError(f"{self._path} cannot be read: it is no regular file.")
         try:
-            return parse_rules(self._path.read_text(encoding="utf-8"))
+            return parse_rules(self._path.read_text(encoding="utf-8-sig"))
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"{self._path} cannot be read: {error}.") from error
         except ConfigError as error:

@@ -6,7 +6,7 @@ of a batch get the batch's properties behind their own, and no UNIQ_KEY.
 
 A send to an unknown topic creates it after the example that its header names (`topics.py`).
 
-Not simulated: retry topics get no special treatment; inner batches, compaction and
+Not simulated: retry topics get no special treatment but their creation; inner batches, compaction and
 static topics do not exist. Delayed and transactional messages are refused with REQUEST_CODE_NOT_SUPPORTED: stored like
 others they would be consumed at once.
 

@@ -219,6 +219,22 @@ def test_rules_in_words(tmp_path: Path) -> None:
         assert ended(process)[0] == 0
 
 
+def test_wrong_rules_that_nobody_hears_of(tmp_path: Path) -> None:
+    """A closed standard error does not end the command: the next good file is read."""
+    rules = tmp_path / "rules.toml"
+    rules.write_text("# none")
+    with serving("--rules", str(rules)) as (process, out):
+        assert [out.readline() for _ in range(4)][3] == "Rules: 0 injections\n"
+        assert process.stderr is not None
+        process.stderr.close()
+        rules.write_text("verdict = ")
+        asyncio.run(asyncio.sleep(1.0))  # nothing tells when it has looked
+        rules.write_text(BUSY)
+        assert out.readline() == "Rules: 1 injection\n"
+        process.terminate()
+        assert process.wait() == 0
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [

@@ -78,6 +78,8 @@ def test_nothing_is_no_injection() -> None:
         ("verdict = 'Drop'", r"no 'verdict' in a rules file.*\[\[inject\]\]"),
         ("[inject]\nverdict = 'Drop'", r"not a list of tables"),
         ("inject = [1]", r"not a list of tables"),
+        ("[[inject]]\nverdict = 'Drop'\ntimes = " + "9" * 5_000, r"not TOML"),
+        ("# \u2028\n[[inject]]\nverdict = 'Dropp'", r"line 2: verdict is 'Dropp'"),
         ("inject = " + "[" * 5_000 + "]" * 5_000, r"nested too deeply"),
         ("[[inject]]", r"line 1: verdict is None.*Pass, Reply, Status, Delay"),
         ("\n[[inject]]\nverdict = 'Corrupt'", r"line 2: verdict is 'Corrupt'"),
