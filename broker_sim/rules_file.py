@@ -23,7 +23,7 @@ from typing import Any
 import msgspec
 
 from broker_sim.inject import Rule, request_codes
-from broker_sim.verdicts import Delay, Disconnect, Drop, Duplicate, Pass, Reply, Status, Verdict
+from broker_sim.verdicts import VERDICTS, Corrupt, Reply, Status, Verdict
 from rocketmq_aio.codes import SEND, RequestCode, ResponseCode
 from rocketmq_aio.errors import ConfigError
 from rocketmq_aio.message import SendStatus
@@ -31,7 +31,7 @@ from rocketmq_aio.message import SendStatus
 __all__ = ["FileRule", "parse_rules"]
 
 _VERDICTS: dict[str, type[Verdict]] = {
-    kind.__name__: kind for kind in (Pass, Reply, Status, Delay, Drop, Disconnect, Duplicate)
+    kind.__name__: kind for kind in VERDICTS if kind is not Corrupt
 }
 #: Arguments of `Cluster.inject` beside requests and verdict.
 _OPTIONS = ("broker", "topic", "times", "after", "probability")

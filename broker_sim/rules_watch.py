@@ -16,13 +16,13 @@ from broker_sim.handles import Injection
 from broker_sim.rules_file import FileRule, parse_rules
 from rocketmq_aio.errors import ConfigError
 
-__all__ = ["Listener", "RulesFile"]
+__all__ = ["RulesFile", "RulesListener"]
 
 #: Seconds between two looks at the file.
 INTERVAL = 0.25
 
 
-class Listener(Protocol):
+class RulesListener(Protocol):
     """Who is told of changes."""
 
     def rules(self, count: int) -> None:
@@ -44,7 +44,7 @@ class RulesFile:
         ConfigError: the file cannot be read or used; the text says which line.
     """
 
-    def __init__(self, cluster: Cluster, path: str, listener: Listener) -> None:
+    def __init__(self, cluster: Cluster, path: str, listener: RulesListener) -> None:
         self._cluster = cluster
         self._path = Path(path)
         self._listener = listener

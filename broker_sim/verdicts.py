@@ -136,7 +136,15 @@ class Delay(Verdict, frozen=True):
         _check_phase("Delay", self.phase)
 
 
-class Drop(Verdict, frozen=True):
+class _Unanswered(Verdict, frozen=True):
+    phase: Phase = "before"
+
+    def __post_init__(self) -> None:
+        """Check the phase."""
+        _check_phase(type(self).__name__, self.phase)
+
+
+class Drop(_Unanswered, frozen=True):
     """No answer.
 
     Attributes:
@@ -146,14 +154,8 @@ class Drop(Verdict, frozen=True):
         ConfigError: it is no phase.
     """
 
-    phase: Phase = "before"
 
-    def __post_init__(self) -> None:
-        """Check the phase."""
-        _check_phase("Drop", self.phase)
-
-
-class Disconnect(Verdict, frozen=True):
+class Disconnect(_Unanswered, frozen=True):
     """No answer; the connection breaks instead.
 
     Attributes:
@@ -162,12 +164,6 @@ class Disconnect(Verdict, frozen=True):
     Raises:
         ConfigError: it is no phase.
     """
-
-    phase: Phase = "before"
-
-    def __post_init__(self) -> None:
-        """Check the phase."""
-        _check_phase("Disconnect", self.phase)
 
 
 class Duplicate(Verdict, frozen=True):
@@ -194,4 +190,4 @@ class Corrupt(Verdict, frozen=True):
 
 
 #: All of them. There are no others: nobody would know how to carry them out.
-VERDICTS = frozenset((Pass, Reply, Status, Delay, Drop, Disconnect, Duplicate, Corrupt))
+VERDICTS = (Pass, Reply, Status, Delay, Drop, Disconnect, Duplicate, Corrupt)
